@@ -1,0 +1,1 @@
+"""Recurrent-network models as a library: no Django, no database, no network."""

@@ -1,0 +1,95 @@
+"""Recurrent layers that every architecture shares: directions, and dropout fixed over time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def length_mask(lengths: Tensor, max_length: int) -> Tensor:
+    """(B,) lengths -> (B, T) mask, True where real."""
+    return torch.arange(max_length, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def reverse_within_length(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each row of x (B, T, ...) within its own length; the padding stays at the end.
+
+    Without this the backward direction would read the padding first.
+    """
+    steps = torch.arange(x.shape[1], device=x.device)[None, :]  # (1, T)
+    index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)  # (B, T)
+    return x.gather(1, index[..., None].expand_as(x)) if x.dim() == 3 else x.gather(1, index)
+
+
+class LockedDropout(nn.Module):
+    """One dropout mask a row, shared over time (Gal & Ghahramani 2016, https://arxiv.org/abs/1512.05287)."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, E) -> (B, T, E)."""
+        if not self.training or self.p == 0:
+            return x
+        mask = x.new_empty(x.shape[0], 1, x.shape[2]).bernoulli_(1 - self.p) / (1 - self.p)
+        return x * mask
+
+
+class WeightDropLSTM(nn.Module):
+    """A stack of LSTM layers with DropConnect on the recurrent weights (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
+
+    Layers are separate `nn.LSTM`s, so that dropout between them can be the locked one. State goes in and
+    comes out; it is never kept.
+    """
+
+    def __init__(
+        self, input_dim: int, hidden_dim: int, num_layers: int, *, dropout: float, weight_dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.LSTM(input_dim if i == 0 else hidden_dim, hidden_dim, batch_first=True) for i in range(num_layers)
+        )
+        self.dropout = LockedDropout(dropout)
+        self.weight_dropout = weight_dropout
+
+    def forward(
+        self, x: Tensor, state: list[tuple[Tensor, Tensor]] | None = None
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """x (B, T, E), state a pair (1, B, H) a layer -> output (B, T, H) and the new state."""
+        states: list[tuple[Tensor, Tensor]] = []
+        for i, layer in enumerate(self.layers):
+            if i:
+                x = self.dropout(x)
+            x, new_state = self._run(layer, x, state[i] if state else None)  # (B, T, H)
+            states.append(new_state)
+        return x, states
+
+    def _run(
+        self, layer: nn.Module, x: Tensor, state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        if not self.training or self.weight_dropout == 0:
+            return layer(x, state)  # type: ignore[no-any-return]
+        weight = layer.weight_hh_l0
+        assert isinstance(weight, Tensor)
+        dropped = nn.functional.dropout(weight, self.weight_dropout)
+        return torch.func.functional_call(layer, {"weight_hh_l0": dropped}, (x, state))  # type: ignore[no-any-return]
+
+
+class BiLSTM(nn.Module):
+    """Two stacks that never see each other, one a direction: each can be pre-trained as a language model."""
+
+    def __init__(
+        self, input_dim: int, hidden_dim: int, num_layers: int, *, dropout: float, weight_dropout: float
+    ) -> None:
+        super().__init__()
+        self.ahead, self.back = (
+            WeightDropLSTM(input_dim, hidden_dim, num_layers, dropout=dropout, weight_dropout=weight_dropout)
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, E) -> left-to-right and right-to-left outputs, each (B, T, H), both in text order."""
+        ahead, _ = self.ahead(x)
+        back, _ = self.back(reverse_within_length(x, lengths))
+        return ahead, reverse_within_length(back, lengths)

@@ -1,0 +1,253 @@
+"""Predictor: a bundle on a device. Engine: its running batch, which rows join and leave."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from mlcore import models, task
+from mlcore.batching import collate, to_device
+from mlcore.bundle import Bundle
+from mlcore.errors import BundleError, InvalidInput
+from mlcore.task import JSON, Item, Task
+
+logger = logging.getLogger(__name__)
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What is known of an answer so far; the row goes on."""
+
+    output: JSON
+
+
+@dataclass(frozen=True)
+class Final:
+    """The whole answer; the row has left the batch."""
+
+    output: JSON
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The row has left the batch without an answer."""
+
+    error: Exception
+
+
+Event = Partial | Final | Failed
+
+
+class Engine(Generic[Key]):
+    """The running batch of a one-shot model: a step is collate + forward, and all rows are final.
+
+    A decoder that emits step by step overrides `step`, so that rows join and leave between steps.
+    """
+
+    def __init__(self, predictor: Predictor, slots: int) -> None:
+        self.predictor = predictor
+        self.slots = slots
+        self.rows: dict[Key, Item] = {}
+
+    @property
+    def free_slots(self) -> int:
+        """How many rows may still be added."""
+        return self.slots - len(self.rows)
+
+    def add(self, key: Key, item: Item) -> None:
+        """Put a row into the batch; it is worked on from the next step."""
+        if self.free_slots <= 0:
+            raise ValueError("The engine has no free slot.")
+        self.rows[key] = item
+
+    def abort(self, key: Key) -> None:
+        """Take a row out; one that is not there is no matter."""
+        self.rows.pop(key, None)
+
+    def step(self) -> list[tuple[Key, Event]]:
+        """Work on all rows once; a row that cannot be answered fails alone."""
+        keys, items = list(self.rows), list(self.rows.values())
+        self.rows.clear()
+        events = [event for chunk in self._chunks(items) for event in self._answer(chunk)]
+        return list(zip(keys, events, strict=True))
+
+    def _chunks(self, items: list[Item]) -> Iterator[list[Item]]:
+        """Cut where padding to the longest would exceed the task's cost cap."""
+        cap = self.predictor.task.max_batch_cost
+        chunk: list[Item] = []
+        for item in items:
+            longest = max([item.cost, *(other.cost for other in chunk)])
+            if chunk and longest * (len(chunk) + 1) > cap:
+                yield chunk
+                chunk = []
+            chunk.append(item)
+        if chunk:
+            yield chunk
+
+    def _answer(self, items: list[Item]) -> list[Event]:
+        """Events in order; a batch that raises is cut in two until the culprit stands alone."""
+        try:
+            raws = self.predictor.forward(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [Failed(error)]
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            middle = len(items) // 2
+            return self._answer(items[:middle]) + self._answer(items[middle:])
+        return [self._finish(raw, item) for raw, item in zip(raws, items, strict=True)]
+
+    def _finish(self, raw: Any, item: Item) -> Event:
+        try:
+            output = self.predictor.task.postprocess(raw, item, self.predictor.assets)
+            if not all_finite(output):
+                raise FloatingPointError("The answer is not a finite number.")
+        except Exception as error:
+            return Failed(error)
+        return Final(output)
+
+
+class Predictor:
+    """A bundle loaded onto a device: cleaned inputs in, JSON out."""
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        self.bundle = bundle
+        self.device = torch.device(choose_device(device))
+        self.task: Task = task.get(bundle.task)
+        self.assets = self.task.load_assets(bundle)
+        self.model = load_model(bundle).to(self.device)
+
+    def engine(self, slots: int = 0) -> Engine[Any]:
+        """A running batch of so many rows; 0 means the task's own number."""
+        return Engine(self, slots or self.task.max_batch_size)
+
+    def forward(self, items: Sequence[Item]) -> list[Any]:
+        """Raw answers of a batch of items, in order."""
+        batch = to_device(collate([item.features for item in items]), self.device)
+        return self.model.predict(batch)  # type: ignore[operator, no-any-return]
+
+    def prepare(self, inputs: Any, options: Any = None) -> Item:
+        """Clean and preprocess one request; InvalidInput says what is wrong."""
+        return self.task.preprocess(*self.task.clean(inputs, options), self.assets)
+
+    def predict(self, requests: Iterable[Any], options: Any = None, *, batch_size: int = 0) -> Iterator[JSON]:
+        """Answers in order: `{"output"}` or `{"error": {"field", "message"}}`; memory does not grow with the number.
+
+        A request is an object of inputs, or `{"inputs", "options"}`; `options` are those of requests without.
+        """
+        size = batch_size or self.task.max_batch_size
+        window: list[Any] = []
+        for request in requests:
+            window.append(request)
+            if len(window) == size:
+                yield from self._predict(window, options)
+                window = []
+        yield from self._predict(window, options)
+
+    def _predict(self, window: Sequence[Any], options: Any) -> list[JSON]:
+        answers: dict[int, JSON] = {}
+        if not window:
+            return []
+        engine: Engine[int] = self.engine(len(window))
+        items: dict[int, Item] = {}
+        for index, request in enumerate(window):
+            try:
+                items[index] = self.prepare(*_split_request(request, options, self.task.inputs))
+            except InvalidInput as error:
+                answers[index] = {"error": {"field": error.field, "message": error.message}}
+        for index in sorted(items, key=lambda i: items[i].cost):  # like lengths together: less padding
+            engine.add(index, items[index])
+        while engine.rows:
+            for index, event in engine.step():
+                if isinstance(event, Final):
+                    answers[index] = {"output": event.output}
+                elif isinstance(event, Failed):
+                    answers[index] = {"error": describe(event.error)}
+        return [answers[index] for index in range(len(window))]
+
+
+def choose_device(name: str) -> str:
+    """`auto` is the first GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(bundle: Bundle) -> nn.Module:
+    """Build the bundle's architecture and fill it; BundleError when they do not fit."""
+    module = models.resolve(str(bundle.manifest["model"]))
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in bundle.config.items()}
+    try:
+        model: nn.Module = module.Model(module.Config(**values))
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in bundle.weights().items()})
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise BundleError(f"{bundle.label} does not fit the model {bundle.manifest['model']!r}: {error}") from error
+    return model.eval().requires_grad_(False)
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """An error as people read it; what is ours is logged and told in one neutral sentence."""
+    if isinstance(error, InvalidInput):
+        return {"field": error.field, "message": error.message}
+    logger.error("a row failed", exc_info=error)
+    return {"field": None, "message": "The model could not answer this. The fault is ours and has been logged."}
+
+
+def _split_request(request: Any, options: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+    wrapped = isinstance(request, dict) and "inputs" in request and "inputs" not in inputs
+    if not wrapped:
+        return request, options
+    unknown = sorted(set(request) - {"inputs", "options"})
+    if unknown:
+        raise InvalidInput(str(unknown[0]), "A request holds “inputs” and, if wanted, “options”; nothing else.")
+    return request["inputs"], request.get("options", options)
+
+
+def all_finite(value: Any) -> bool:
+    """Whether every number in a JSON value is finite."""
+    if isinstance(value, dict):
+        return all(all_finite(entry) for entry in value.values())
+    if isinstance(value, list):
+        return all(all_finite(entry) for entry in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def close(found: Any, expected: Any, tolerance: float) -> bool:
+    """Whether two JSON values are equal, numbers within `tolerance`."""
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict)
+            and found.keys() == expected.keys()
+            and all(close(found[key], value, tolerance) for key, value in expected.items())
+        )
+    if isinstance(expected, list):
+        same = isinstance(found, list) and len(found) == len(expected)
+        return same and all(close(a, b, tolerance) for a, b in zip(found, expected, strict=True))
+    if isinstance(expected, float) or isinstance(found, float):
+        numbers = isinstance(found, int | float) and isinstance(expected, int | float)
+        return numbers and abs(found - expected) <= tolerance
+    return bool(found == expected)
+
+
+def self_test(predictor: Predictor) -> None:
+    """Run the bundle's own examples, in one batch; BundleError names the first that differs."""
+    stored = predictor.bundle.read_json("examples.json")
+    requests = [{"inputs": example["inputs"], "options": example["options"]} for example in stored["examples"]]
+    for number, (answer, example) in enumerate(
+        zip(predictor.predict(requests), stored["examples"], strict=True), start=1
+    ):
+        if not close(answer.get("output"), example["output"], stored["tolerance"]):
+            raise BundleError(f"{predictor.bundle.label}: example {number} is answered differently than stored.")
+
+
+def set_threads(number: int) -> None:
+    """How many cores one operation may use; must be said before the first one runs."""
+    torch.set_num_threads(number or os.cpu_count() or 1)

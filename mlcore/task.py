@@ -1,0 +1,181 @@
+"""What a task is: its schema, its way from inputs to an item and from raw answers to JSON; and the registry."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from mlcore.errors import InvalidInput
+from mlcore.fields import Field, clean_fields, object_schema
+
+if TYPE_CHECKING:
+    from mlcore.bundle import Bundle
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row on its way to the model.
+
+    `features` are arrays whose first axis is time; `context` is what postprocess wants back; `cost` is the
+    number of steps, by which batches are capped.
+    """
+
+    features: Mapping[str, Any]
+    options: Mapping[str, Any]
+    context: Any
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One step of an answer: `text[start:end]` of its strip, a tint from -1 to 1, and words for its detail."""
+
+    start: int
+    end: int
+    tint: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An answer opened step by step: the text that is read, its cells in order, and what a tint means."""
+
+    text: str
+    kind: Literal["for-against", "confidence"]
+    cells: Sequence[Cell]
+    low: str  # words at the two ends of the legend
+    high: str
+    value: str = "Weight"  # heading of the number in the table view
+
+
+@dataclass(frozen=True)
+class Example:
+    """A demo request, shown as a chip."""
+
+    title: str
+    inputs: JSON
+    options: JSON = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Stateless; one instance of each in the registry. Names follow Hugging Face's where one exists."""
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str]
+    menu: ClassVar[str]  # one word for the header
+    verb: ClassVar[str]  # what the button says
+    summary: ClassVar[str]  # one sentence: what it does
+    caution: ClassVar[str]  # one sentence: what it cannot do
+    inputs: ClassVar[Mapping[str, Field]]
+    options: ClassVar[Mapping[str, Field]] = {}
+    output: ClassVar[Mapping[str, Field]]
+    examples: ClassVar[Sequence[Example]]
+    default_variant: ClassVar[str]
+    page: ClassVar[str] = ""  # tasks that belong on one page name it
+    queue: ClassVar[str] = "fast"
+    max_batch_size: ClassVar[int] = 64
+    max_batch_cost: ClassVar[int] = 16_384  # summed cost of the rows of a batch
+    max_run_s: ClassVar[float] = 300.0
+    many: ClassVar[str] = ""  # the text input that a line of a batch fills; empty: no batch box
+
+    def clean(self, inputs: Any, options: Any) -> tuple[JSON, JSON]:
+        """Checked inputs and options with defaults filled in, or InvalidInput."""
+        return (
+            clean_fields(self.inputs, inputs, kind="input"),
+            clean_fields(self.options, {} if options is None else options, kind="option"),
+        )
+
+    def estimate(self, inputs: JSON) -> int:
+        """A rough cost of a job before it is preprocessed: characters of its longest text."""
+        return max((len(value) for value in inputs.values() if isinstance(value, str)), default=1)
+
+    def length_bucket(self, inputs: JSON) -> int:
+        """Jobs are batched only with others of about their length: a rung for each doubling from 128."""
+        return max(7, math.ceil(math.log2(max(1, self.estimate(inputs)))))
+
+    def batch_options(self, options: JSON) -> JSON:
+        """The options that all rows of a batch must share."""
+        return {name: options[name] for name, spec in self.options.items() if spec.scope == "batch"}
+
+    def headline(self, inputs: JSON) -> str:
+        """The first 120 characters of what was asked, on one line, for lists."""
+        text = next((value for value in inputs.values() if isinstance(value, str)), self.title)
+        return " ".join(text[:600].split())[:120]
+
+    @abstractmethod
+    def load_assets(self, bundle: Bundle) -> Any:
+        """What preprocess and postprocess need of a bundle (tokenizer, labels); loaded once."""
+
+    @abstractmethod
+    def preprocess(self, inputs: JSON, options: JSON, assets: Any) -> Item:
+        """Clean inputs to an item; InvalidInput where the fault shows only here."""
+
+    @abstractmethod
+    def postprocess(self, raw: Any, item: Item, assets: Any) -> JSON:
+        """The model's raw answer of this item to the task's output."""
+
+    @abstractmethod
+    def strip(self, inputs: JSON, output: JSON) -> Strip:
+        """The answer as the one strip component shows it."""
+
+    @abstractmethod
+    def headline_of_output(self, output: JSON) -> str:
+        """The answer in a few words, for lists and CSV."""
+
+    def columns(self, output: JSON) -> JSON:
+        """The answer as the columns of a CSV row."""
+        return {name: value for name, value in output.items() if not isinstance(value, list | dict)}
+
+    def schemas(self) -> JSON:
+        """JSON Schema of inputs, options and output."""
+        return {
+            "inputs": object_schema(self.inputs),
+            "options": object_schema(self.options),
+            "output": object_schema(self.output),
+        }
+
+
+_TASKS: dict[str, Task] = {}
+
+
+def register(task: type[Task]) -> type[Task]:
+    """Class decorator: put one instance into the registry; a name or alias may stand there once."""
+    instance = task()
+    for name in (instance.name, *instance.aliases):
+        if name in _TASKS:
+            raise ValueError(f"Two tasks are called {name!r}.")
+        _TASKS[name] = instance
+    return task
+
+
+@cache
+def _discover() -> None:
+    """Import every module of the catalogue: the folder is the list."""
+    from mlcore import tasks
+
+    for module in sorted(info.name for info in pkgutil.iter_modules(tasks.__path__)):
+        importlib.import_module(f"{tasks.__name__}.{module}")
+
+
+def names() -> list[str]:
+    """Names of all tasks, aliases left out, in order."""
+    _discover()
+    return sorted({task.name for task in _TASKS.values()})
+
+
+def get(name: Any) -> Task:
+    """The task of this name or alias; InvalidInput lists the known ones."""
+    _discover()
+    if not isinstance(name, str) or name not in _TASKS:
+        shown = f" {name!r}" if isinstance(name, str) and len(name) <= 60 else ""
+        raise InvalidInput("task", f"There is no task{shown}. Known: {', '.join(names())}.")
+    return _TASKS[name]

@@ -1,0 +1,133 @@
+"""Words with their places in the text, and the sentencepiece vocabulary over them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sentencepiece
+
+# Penn-style words, so that "can't" typed by a person and "ca n't" in a treebank are the same
+# tokens. A run of one repeated mark ("!!!") and an emoticon (":-)") are words of their own.
+_WORD = re.compile(
+    r"""
+      https?://\S+
+    | (?<!\w)[:;=]['^-]?[()DPp/\\|\[\]*]+
+    | [@\#]?\w+?(?=n['’]t\b)
+    | n['’]t\b
+    | ['’](?:s|re|ve|ll|d|m)\b
+    | [@\#]?\w+
+    | ([^\w\s])\1*
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_CLITIC = re.compile(r"(?:n['’]t|['’](?:s|re|ve|ll|d|m))\Z", re.IGNORECASE)
+_MAX_WORD = 64  # characters; a longer run of letters is read in slices of this size
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """`text == source[start:end]`; offsets count Unicode code points of the source."""
+
+    text: str
+    start: int
+    end: int
+
+
+def split_words(text: str) -> list[Word]:
+    """Words and marks of `text` in order; what lies between them is white space only."""
+    words: list[Word] = []
+    for match in _WORD.finditer(text):
+        for start in range(match.start(), match.end(), _MAX_WORD):
+            end = min(start + _MAX_WORD, match.end())
+            words.append(Word(text[start:end], start, end))
+    return words
+
+
+def is_clitic(word: str) -> bool:
+    """Whether a word leans on the one before it ("n't", "'s"), to be shown with it."""
+    return _CLITIC.match(word) is not None
+
+
+def normalise_word(word: str) -> str:
+    """The form that the vocabulary sees: case folded, web addresses and handles made alike."""
+    if word.startswith(("http://", "https://")):
+        return "http"
+    if word.startswith("@") and len(word) > 1:
+        return "@user"
+    return word.replace("’", "'").casefold()
+
+
+def vocabulary_line(text: str) -> str:
+    """A text as the vocabulary is trained on it: its normalised words with one space between."""
+    return " ".join(normalise_word(word.text) for word in split_words(text))
+
+
+class WordTokenizer:
+    """A sentencepiece unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959) applied word by word.
+
+    Words are encoded apart, so each piece belongs to exactly one word and so to a place in the text.
+    Ids 0 to 3 are pad, unk, bos and eos.
+    """
+
+    pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+
+    @cached_property
+    def _processor(self) -> sentencepiece.SentencePieceProcessor:
+        import sentencepiece
+
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+
+    @cached_property
+    def _encode_word(self):  # type: ignore[no-untyped-def]
+        processor = self._processor
+        return lru_cache(maxsize=100_000)(lambda word: tuple(processor.encode(word)))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces, the four special ones included."""
+        return int(self._processor.vocab_size())
+
+    def encode(self, words: Sequence[Word]) -> tuple[list[int], list[int]]:
+        """Ids of all pieces, and for each piece the index of the word that it belongs to."""
+        ids: list[int] = []
+        owners: list[int] = []
+        for index, word in enumerate(words):
+            pieces = self._encode_word(normalise_word(word.text)) or (self.unk_id,)
+            ids.extend(pieces)
+            owners.extend([index] * len(pieces))
+        return ids, owners
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, vocab_size: int, seed_sentences: int = 400_000) -> WordTokenizer:
+        """Train a unigram vocabulary of `vocab_size` pieces on `texts`."""
+        import io
+
+        import sentencepiece
+
+        buffer = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(line for line in map(vocabulary_line, texts) if line),
+            model_writer=buffer,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            character_coverage=0.9999,
+            normalization_rule_name="nmt_nfkc",
+            input_sentence_size=seed_sentences,
+            shuffle_input_sentence=True,
+            pad_id=cls.pad_id,
+            unk_id=cls.unk_id,
+            bos_id=cls.bos_id,
+            eos_id=cls.eos_id,
+            hard_vocab_limit=False,
+            num_threads=2,
+            minloglevel=2,
+        )
+        return cls(buffer.getvalue())

@@ -1,0 +1,1 @@
+"""Training: one loop, one data pipeline, and a recipe for each bundle."""

@@ -1,0 +1,45 @@
+"""Parts that every model card has."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+from mlcore.training.run import Run
+
+
+def own_examples(task: str) -> list[dict[str, str]]:
+    """Our own sentences for a task: `mlcore/examples/<task>.jsonl`."""
+    path = Path(__file__).parent.parent / "examples" / f"{task}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def hardware() -> str:
+    """What the run ran on."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{os.cpu_count()} cores ({name})"
+
+
+def hours(run: Run) -> str:
+    """Time of each stage, from the run's ledger."""
+    path = run.folder / "seconds.json"
+    ledger: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    return ", ".join(f"{name} {seconds / 3600:.2f} h" for name, seconds in ledger.items())
+
+
+def learning_curve(run: Run, stage: str, columns: list[str]) -> list[list[str]]:
+    """Rows (step, hours, scores) of a stage's log, for a table."""
+    path = run.folder / stage / "log.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [
+        [str(row["step"]), f"{row['seconds'] / 3600:.2f}", *(f"{row[name]:.3f}" for name in columns)]
+        for row in rows
+        if columns[0] in row
+    ]

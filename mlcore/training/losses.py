@@ -1,0 +1,99 @@
+"""Losses over large vocabularies that fit a CPU's memory bandwidth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _BlockwiseCrossEntropy(torch.autograd.Function):
+    """Output layer and cross-entropy a block of rows at a time; only the gradients are kept.
+
+    Plainly written, the logits (N, V), their log-softmax and two gradients of that size pass through
+    memory several times; in blocks they stay in the cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, block: int
+    ) -> Tensor:
+        low = torch.bfloat16 if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
+        # custom functions run inside autocast: products below choose their own dtype
+        with torch.autocast(hidden.device.type, enabled=False):
+            w, h = weight.to(low), hidden.to(low)
+            grad_hidden = torch.empty_like(h)
+            grad_weight = torch.zeros_like(weight)
+            grad_bias = torch.zeros_like(bias)
+            total = hidden.new_zeros((), dtype=torch.float32)
+            uniform = smoothing / weight.shape[0]
+            for start in range(0, len(h), block):
+                rows, goal = h[start : start + block], targets[start : start + block, None]
+                logits = (rows @ w.T).float().add_(bias)  # (block, V)
+                log_p = logits.log_softmax(dim=-1)
+                total -= (1 - smoothing) * log_p.gather(1, goal).sum()
+                if smoothing:
+                    total -= uniform * log_p.sum()
+                grad = log_p.exp_()  # in place: the probabilities become the gradient
+                grad -= uniform
+                grad.scatter_add_(1, goal, torch.full_like(goal, smoothing - 1, dtype=grad.dtype))
+                grad_bias += grad.sum(dim=0)
+                grad = grad.to(low)
+                grad_hidden[start : start + block] = grad @ w
+                if low == weight.dtype:
+                    grad_weight.addmm_(grad.T, rows)
+                else:
+                    grad_weight += (grad.T @ rows).to(weight.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.dtype = hidden.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = grad_outputs
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
+        return grad_hidden.to(ctx.dtype) * scale, grad_weight * scale, grad_bias * scale, None, None, None
+
+
+def blockwise_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    block: int = 128,
+) -> Tensor:
+    """Sum over rows of cross-entropy(hidden @ weight.T + bias, targets).
+
+    hidden (N, E), weight (V, E), bias (V,), targets (N,) -> scalar, float32; the same value and
+    gradients as `nn.CrossEntropyLoss(reduction="sum")`.
+    """
+    loss = _BlockwiseCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing, block)
+    return loss  # type: ignore[no-any-return]
+
+
+class SampledSoftmax(nn.Module):
+    """Cross-entropy against the target and words drawn for the whole batch (Jean et al. 2015,
+    https://arxiv.org/abs/1412.2007): a vocabulary of 16,000 costs as much as one of `num_samples`.
+    """
+
+    log_q: Tensor
+
+    def __init__(self, counts: Tensor, num_samples: int) -> None:
+        super().__init__()
+        q = counts.float().clamp_min(1).pow(0.75)
+        self.num_samples = num_samples
+        self.register_buffer("log_q", (q / q.sum()).log(), persistent=False)
+
+    def forward(self, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+        """hidden (N, E), weight (V, E), bias (V,), targets (N,) -> mean loss, a biased estimate of the full one."""
+        drawn = torch.multinomial(self.log_q.exp(), self.num_samples, replacement=False)  # (S,)
+        # expected count of a word among the draws corrects for how likely it was to be drawn
+        expected = (self.log_q + torch.log(torch.tensor(float(self.num_samples)))).clamp(max=0)
+        negative = hidden @ weight[drawn].T + (bias[drawn] - expected[drawn])  # (N, S)
+        negative = negative.masked_fill(drawn[None, :] == targets[:, None], float("-inf"))
+        positive = (hidden * weight[targets]).sum(dim=-1) + bias[targets] - expected[targets]  # (N,)
+        logits = torch.cat([positive[:, None], negative], dim=1)  # (N, 1 + S)
+        return nn.functional.cross_entropy(logits, torch.zeros_like(targets))

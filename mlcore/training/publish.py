@@ -1,0 +1,53 @@
+"""From a trained model to a bundle: weights in float16, the bundle's own examples answered by what ships."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from mlcore import task
+from mlcore.bundle import Bundle
+from mlcore.predictor import Predictor
+
+TOLERANCE = 2e-3  # of numbers in a self-test: products are rounded differently on other machines
+
+
+def write_bundle(
+    path: Path,
+    model: nn.Module,
+    *,
+    manifest: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    dtype: type[np.floating[Any]] = np.float16,
+) -> Bundle:
+    """Write the model as a bundle; `manifest` lacks config, which is the model's own."""
+    config: Any = model.config
+    weights = {name: value.detach().cpu().float().numpy().astype(dtype) for name, value in model.state_dict().items()}
+    whole = {**manifest, "config": dataclasses.asdict(config)}
+    return Bundle.write(path, manifest=whole, weights=weights, files=files)
+
+
+def stored_examples(predictor: Predictor) -> bytes:
+    """examples.json: the task's demo requests with the answers of this bundle."""
+    requests = [
+        dict(zip(("inputs", "options"), predictor.task.clean(example.inputs, example.options), strict=True))
+        for example in task.get(predictor.bundle.task).examples
+    ]
+    answers = list(predictor.predict(requests))
+    examples = [{**request, **answer} for request, answer in zip(requests, answers, strict=True)]
+    return json.dumps({"tolerance": TOLERANCE, "examples": examples}, indent=1, ensure_ascii=False).encode()
+
+
+def finish(draft: Bundle, path: Path, model: nn.Module, *, extra: Mapping[str, bytes]) -> Bundle:
+    """Write the draft again with what could only be made from it: its examples, metrics and card."""
+    derived = ("format", "config", "tensors", "digests")
+    manifest = {key: value for key, value in draft.manifest.items() if key not in derived}
+    files = {name: draft.read(name) for name in draft.manifest["digests"] if name != "weights.safetensors"}
+    files |= {"examples.json": stored_examples(Predictor(draft)), **extra}
+    return write_bundle(path, model, manifest=manifest, files=files)

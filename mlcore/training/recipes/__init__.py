@@ -1,0 +1,1 @@
+"""One module a task: data -> trainer -> bundle. The file is named after the task."""

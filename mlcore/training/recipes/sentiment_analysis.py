@@ -1,0 +1,327 @@
+"""sentiment-analysis/en: a BiLSTM pre-trained as two language models on reviews and posts, then taught to judge."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlcore import batching
+from mlcore.errors import InvalidInput
+from mlcore.models.lstm_classifier import Config, Model
+from mlcore.predictor import Predictor
+from mlcore.text import WordTokenizer, split_words
+from mlcore.training import corpora, sentiment_card
+from mlcore.training import sentiment_evaluation as evaluation
+from mlcore.training.corpora import LABELS, NEUTRAL, Example, Source
+from mlcore.training.data import bucket_batches, padded_length
+from mlcore.training.language_model import BidirectionalLM, StreamBatches
+from mlcore.training.publish import finish, write_bundle
+from mlcore.training.run import Run
+from mlcore.training.sentiment_evaluation import score
+from mlcore.training.trainer import Settings, Trainer
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+LICENCE = (
+    "Weights for research and non-commercial use: trained among others on IMDB reviews, tweets under Twitter's "
+    "terms and Financial PhraseBank (CC BY-NC-SA 3.0). See the card."
+)
+LONGEST = 400  # tokens of a training example; longer reviews are cropped in training, read whole in use
+DEV_TOKENS = 40_000  # tokens held out of the unlabelled stream to watch the language model
+
+
+@dataclass(frozen=True)
+class Size:
+    """Constants of one size of run."""
+
+    vocab_size: int
+    model: dict[str, float]
+    pretrain: Settings
+    finetune: Settings
+    rows: int = 32  # of a language-model batch
+    steps: int = 128  # tokens of such a row
+    num_samples: int = 2048
+    tokens_per_batch: int = 8192
+    texts: int = 0  # use only so many of each set; 0 takes all
+
+
+SIZES = {
+    "tiny": Size(
+        vocab_size=500,
+        model={"embed_dim": 32, "hidden_dim": 32, "head_dim": 16, "weight_dropout": 0.0},
+        pretrain=Settings(steps=20, max_lr=3e-3, evaluate_every=10),
+        finetune=Settings(steps=60, max_lr=3e-3, evaluate_every=20),
+        num_samples=64,
+        tokens_per_batch=2048,
+        texts=200,
+    ),
+    "base": Size(
+        vocab_size=16_000,
+        model={},
+        pretrain=Settings(steps=3_000, max_lr=2.5e-3, evaluate_every=500),
+        finetune=Settings(steps=2_000, max_lr=1e-3, evaluate_every=250, weight_decay=0.02),
+    ),
+    "large": Size(
+        vocab_size=16_000,
+        model={"embed_dim": 256, "hidden_dim": 512, "num_layers": 2},
+        pretrain=Settings(steps=40_000, max_lr=2e-3, evaluate_every=2_000),
+        finetune=Settings(steps=12_000, max_lr=1e-3, evaluate_every=500, weight_decay=0.02, patience=6),
+        rows=64,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example as ids, wrapped in eos as the language model saw texts."""
+
+    tokens: NDArray[np.int32]
+    example: Example
+
+
+def encode(tokenizer: WordTokenizer, text: str) -> NDArray[np.int32]:
+    """Token ids of a text between two eos."""
+    ids, _ = tokenizer.encode(split_words(text))
+    return np.array([tokenizer.eos_id, *ids, tokenizer.eos_id], dtype=np.int32)
+
+
+class ExampleBatches:
+    """Labelled examples of all sources, each at its share, in batches of like length."""
+
+    def __init__(self, sources: list[tuple[float, list[Encoded]]], *, tokens_per_batch: int, seed: int) -> None:
+        self.sources, self.tokens_per_batch, self.seed = sources, tokens_per_batch, seed
+
+    def _draw(self, generator: np.random.Generator) -> list[Encoded]:
+        drawn: list[Encoded] = []
+        for share, examples in self.sources:
+            whole, part = divmod(share, 1)
+            drawn += examples * int(whole)
+            drawn += [examples[i] for i in generator.permutation(len(examples))[: int(part * len(examples))]]
+        return [replace(e, tokens=_crop(e.tokens, generator)) for e in drawn]
+
+    def epoch(self, number: int, *, skip: int) -> Iterator[dict[str, Tensor]]:
+        """Batches of tokens, lengths, target, binary and weight."""
+        generator = np.random.default_rng([self.seed, number])
+        drawn = self._draw(generator)
+        batches = bucket_batches(
+            [len(e.tokens) for e in drawn],
+            tokens_per_batch=self.tokens_per_batch,
+            max_rows=256,
+            generator=generator,
+        )
+        for indices in batches[skip:]:
+            yield to_batch([drawn[i] for i in indices])
+
+
+def _crop(tokens: NDArray[np.int32], generator: np.random.Generator) -> NDArray[np.int32]:
+    """A window of a long text: half the time its end, where reviewers sum up."""
+    spare = len(tokens) - LONGEST
+    if spare <= 0:
+        return tokens
+    start = spare if generator.random() < 0.5 else int(generator.integers(spare + 1))
+    return tokens[start : start + LONGEST]
+
+
+def to_batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:
+    """Collate examples, padded to one of the few lengths."""
+    longest = padded_length(max(len(row.tokens) for row in rows))
+    batch = batching.collate([{"tokens": row.tokens} for row in rows], pad_to=longest)
+    batch["target"] = torch.tensor([row.example.target for row in rows])
+    batch["binary"] = torch.tensor([row.example.binary for row in rows])
+    batch["weight"] = torch.tensor([row.example.weight for row in rows])
+    return batch
+
+
+def masked_logits(logits: Tensor, binary: Tensor) -> Tensor:
+    """Take the neutral class away from rows (B,) whose set does not label it; logits (B, 3)."""
+    neutral = torch.zeros_like(logits, dtype=torch.bool)
+    neutral[:, NEUTRAL] = True
+    return logits.masked_fill(neutral & binary[:, None], float("-inf"))
+
+
+def loss(model: nn.Module, batch: dict[str, Tensor], *, label_smoothing: float = 0.05) -> Tensor:
+    """Weighted cross-entropy over the classes that each row's set knows, smoothed over these."""
+    logits = masked_logits(model(batch["tokens"], batch["lengths"]).float(), batch["binary"])
+    log_p = logits.log_softmax(dim=-1)  # (B, 3)
+    known = torch.isfinite(log_p)
+    smooth = log_p.masked_fill(~known, 0.0).sum(dim=-1) / known.sum(dim=-1)
+    picked = log_p.gather(1, batch["target"][:, None])[:, 0]
+    per_row = -(1 - label_smoothing) * picked - label_smoothing * smooth
+    return (per_row * batch["weight"]).sum() / batch["weight"].sum()
+
+
+def dev_logits(model: Model, examples: Sequence[Encoded]) -> NDArray[np.float32]:
+    """Logits (N, 3) of whole texts, in order, computed in batches of like length."""
+    logits = np.zeros((len(examples), len(LABELS)), dtype=np.float32)
+    batches = bucket_batches(
+        [len(e.tokens) for e in examples], tokens_per_batch=16_384, max_rows=256, generator=np.random.default_rng(0)
+    )
+    with torch.inference_mode():
+        for indices in batches:
+            batch = to_batch([examples[i] for i in indices])
+            logits[indices] = model(batch["tokens"], batch["lengths"]).numpy()
+    return logits
+
+
+def _evaluate(dev: dict[str, list[Encoded]], model: nn.Module) -> dict[str, float]:
+    scores = {
+        name: score(dev_logits(model, rows), [row.example for row in rows])  # type: ignore[arg-type]
+        for name, rows in dev.items()
+    }
+    return scores | {"mean": sum(scores.values()) / len(scores)}
+
+
+def make_tokenizer(run: Run, size: Size, texts: Sequence[str]) -> WordTokenizer:
+    """Train the vocabulary, or take the one of the run that is resumed."""
+    path = run.folder / "tokenizer.model"
+    if run.resume and path.exists():
+        return WordTokenizer(path.read_bytes())
+    tokenizer = WordTokenizer.train(texts, vocab_size=size.vocab_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tokenizer.model)
+    return tokenizer
+
+
+def pretrain(run: Run, size: Size, model: Model, tokenizer: WordTokenizer, texts: Sequence[str]) -> None:
+    """Teach the encoder English: both directions name their next token."""
+    started = time.monotonic()
+    order = np.random.default_rng(run.seed).permutation(len(texts))
+    stream = np.concatenate([encode(tokenizer, texts[i])[:-1] for i in order])
+    held_out = min(DEV_TOKENS, len(stream) // 10)
+    dev = torch.from_numpy(stream[: held_out - held_out % size.steps].reshape(-1, size.steps).astype(np.int64))
+    stream = stream[held_out:]
+    logger.info("language model: %d tokens, vocabulary of %d", len(stream), tokenizer.vocab_size)
+    counts = torch.from_numpy(np.bincount(stream, minlength=tokenizer.vocab_size))
+    language_model = BidirectionalLM(model, counts, num_samples=size.num_samples)
+
+    def evaluate(module: nn.Module) -> dict[str, float]:
+        losses = [module.full_loss(rows) for rows in dev.split(32)]  # type: ignore[operator]
+        return {"minus_nats": -sum(losses) / len(losses)}
+
+    Trainer(
+        language_model,
+        settings=replace(size.pretrain, seed=run.seed),
+        batches=StreamBatches(stream, rows=size.rows, steps=size.steps, seed=run.seed),
+        loss=lambda module, tokens: module(tokens),
+        evaluate=evaluate,
+        monitor="minus_nats",
+        folder=run.folder / "pretrain",
+        progress=run.progress("pre-training"),
+    ).fit(resume=run.resume)
+    run.record("pretrain", started)
+
+
+def finetune(
+    run: Run, size: Size, model: Model, sources: list[tuple[float, list[Encoded]]], dev: dict[str, list[Encoded]]
+) -> Model:
+    """Teach the encoder to judge: the head alone first, then everything, the lower layers more slowly."""
+    started = time.monotonic()
+    settings = replace(size.finetune, seed=run.seed)
+    frozen = settings.steps // 30
+    lower = [*model.embedding.parameters(), *model.encoder.parameters()]
+    upper = [*model.attention.parameters(), *model.head.parameters()]
+    Trainer(
+        model,
+        settings=settings,
+        batches=ExampleBatches(sources, tokens_per_batch=size.tokens_per_batch, seed=run.seed),
+        loss=loss,
+        evaluate=partial(_evaluate, dev),
+        monitor="mean",
+        folder=run.folder / "finetune",
+        groups=[(upper, 1.0, 0), (lower, 0.6, frozen)],
+        progress=run.progress("fine-tuning"),
+    ).fit(resume=run.resume)
+    run.record("finetune", started)
+    return model
+
+
+def _encode_all(tokenizer: WordTokenizer, examples: Sequence[Example]) -> list[Encoded]:
+    return [Encoded(encode(tokenizer, example.text), example) for example in examples]
+
+
+def _limited(sources: list[Source], limit: int) -> list[Source]:
+    return [replace(source, examples=source.examples[:limit]) for source in sources] if limit else sources
+
+
+def train(run: Run) -> Path:
+    """The whole recipe; returns the folder of the finished bundle."""
+    size = SIZES[run.size]
+    sources = _limited(corpora.training_sources(run.data), size.texts)
+    texts = corpora.unlabelled_texts(run.data)
+    texts = texts[: 5 * size.texts] if size.texts else texts
+    tokenizer = make_tokenizer(run, size, texts)
+    torch.manual_seed(run.seed)
+    config = Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **size.model)  # type: ignore[arg-type]
+    # one pass over much text under-fits, so the language model drops little; the few labels want more
+    light = replace(config, token_dropout=0.02, embed_dropout=0.1, dropout=0.1, weight_dropout=0.1)
+    reader = Model(light)
+    pretrain(run, size, reader, tokenizer, texts)
+    model = Model(config)
+    model.load_state_dict(reader.state_dict())
+    dev = corpora.dev_sets(run.data)
+    dev_encoded = {name: _encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
+    encoded = [(source.share, _encode_all(tokenizer, source.examples)) for source in sources]
+    finetune(run, size, model, encoded, dev_encoded)
+    model = calibrate(model, dev_encoded)
+    return publish(run, model, tokenizer, sources, dev_encoded)
+
+
+def calibrate(model: Model, dev: dict[str, list[Encoded]]) -> Model:
+    """The same weights with the temperature that makes dev probabilities honest (Guo et al. 2017)."""
+    logits = torch.from_numpy(np.concatenate([dev_logits(model, rows) for rows in dev.values()]))
+    examples = [row.example for rows in dev.values() for row in rows]
+    logits = masked_logits(logits, torch.tensor([e.binary for e in examples]))
+    targets = torch.tensor([e.target for e in examples])
+    grid = torch.linspace(0.5, 3.0, 126)
+    losses = [float(nn.functional.cross_entropy(logits / temperature, targets)) for temperature in grid]
+    temperature = float(grid[int(np.argmin(losses))])
+    calibrated = Model(replace(model.config, temperature=round(temperature, 3)))
+    calibrated.load_state_dict(model.state_dict())
+    return calibrated.eval()
+
+
+def publish(
+    run: Run, model: Model, tokenizer: WordTokenizer, sources: list[Source], dev: dict[str, list[Encoded]]
+) -> Path:
+    """Write the bundle, with scores measured on the weights that ship."""
+    manifest = {
+        "task": run.task,
+        "variant": run.variant,
+        "version": VERSION,
+        "model": "lstm-classifier",
+        "preprocessing": {"words": "penn", "case": "folded", "wrap": "eos"},
+        "licence": LICENCE,
+    }
+    files = {"tokenizer.model": tokenizer.model}
+    draft = write_bundle(run.folder / "draft", model, manifest=manifest, files=files)
+    predictor = Predictor(draft)
+    metrics = evaluation.measure(predictor, {name: [e.example for e in rows] for name, rows in dev.items()}, "dev")
+    metrics["baseline"] = evaluation.baselines(sources, {name: [e.example for e in rows] for name, rows in dev.items()})
+    card = sentiment_card.render(run, predictor, metrics, sources)
+    extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
+    finish(draft, run.out, model, extra=extra)
+    return run.out
+
+
+def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
+    """The card's scores, measured again on a bundle."""
+    readers = {"dev": corpora.dev_sets, "test": corpora.test_sets}
+    if split not in readers:
+        raise InvalidInput("split", f"There is no split {split!r}. Known: {', '.join(readers)}.")
+    metrics = evaluation.measure(predictor, readers[split](data), split)
+    return metrics | {"baseline": predictor.bundle.metrics.get("baseline", {})}
+
+
+table = evaluation.table

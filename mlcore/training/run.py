@@ -1,0 +1,77 @@
+"""What a recipe is told by the command line, and the parts that recipes share."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from mlcore.errors import BundleError
+from mlcore.training.process import checkpoint_root
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of a recipe: where data comes from, how large, where the bundle goes."""
+
+    task: str
+    variant: str
+    data: Path
+    size: str  # tiny, base or large
+    out: Path
+    resume: bool = False
+    init: Path | None = None  # a bundle whose weights the run starts from
+    seed: int = 1
+    device: str = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Checkpoints and logs of this run, outside the checkout."""
+        return checkpoint_root() / f"{self.task}-{self.variant}-{self.size}"
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device asked for; `auto` is the first GPU where there is one."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def command(self) -> str:
+        """The line that repeats this run, for the card."""
+        init = f" --init {self.init}" if self.init else ""
+        return (
+            f"python -m mlcore train {self.task} --variant {self.variant} --data DIR "
+            f"--size {self.size} --seed {self.seed}{init} --out OUT"
+        )
+
+    def progress(self, description: str) -> partial[Iterable[int]]:
+        """A progress bar to hand to the trainer."""
+        return partial(tqdm, desc=description, mininterval=10, smoothing=0.05)
+
+    def record(self, name: str, started: float) -> None:
+        """Add the time of a stage to the run's ledger, so that the card can say what it took."""
+        path = self.folder / "seconds.json"
+        ledger = json.loads(path.read_text()) if path.exists() else {}
+        ledger[name] = round(time.monotonic() - started, 1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(ledger))
+
+
+def recipe(task: str) -> Any:
+    """The module that trains and evaluates a task's bundles; BundleError where there is none."""
+    name = f"mlcore.training.recipes.{task.replace('-', '_')}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise BundleError(f"There is no recipe for {task}.") from error

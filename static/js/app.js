@@ -1,0 +1,147 @@
+// What every page has: theme, counters, examples, keyboard, copy, the API drawer.
+import { watch } from "./live.js";
+import { openStrips } from "./strip.js";
+
+const one = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+function setUpTheme() {
+  const button = one("#theme");
+  if (!button) return;
+  const names = ["auto", "light", "dark"];
+  const show = () => { one("#theme-name").textContent = document.documentElement.dataset.theme ?? "auto"; };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const now = document.documentElement.dataset.theme ?? "auto";
+    const next = names[(names.indexOf(now) + 1) % names.length];
+    if (next === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = next;
+    try { localStorage.setItem("theme", next); } catch { /* the choice lasts for this page then */ }
+    show();
+  });
+  show();
+}
+
+// Characters as the server counts them: code points, not UTF-16 units.
+const length = (text) => [...text].length;
+
+function count(field) {
+  const place = one(`[data-count-of="${field.name}"]`);
+  if (!place) return;
+  const number = length(field.value);
+  place.textContent = number.toLocaleString("en");
+  place.parentElement.classList.toggle("over", number > Number(field.dataset.max));
+}
+
+function request(form) {
+  const inputs = {}, options = {};
+  for (const field of all("[name]", one("#fields", form))) {
+    const isOption = field.name.startsWith("option-");
+    let value = field.value;
+    if (field.type === "number") value = value === "" ? null : Number(value);
+    if (field.type === "checkbox") value = field.checked;
+    if (value === null) continue;
+    (isOption ? options : inputs)[field.name.replace(/^option-/, "")] = value;
+  }
+  const body = { task: form.dataset.task, inputs };
+  if (Object.keys(options).length) body.options = options;
+  return body;
+}
+
+const shellQuote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+// JSON's true, false and null are Python's True, False and None; strings are alike.
+const python = (value) =>
+  value === null ? "None"
+  : typeof value === "boolean" ? (value ? "True" : "False")
+  : Array.isArray(value) ? `[${value.map(python).join(", ")}]`
+  : typeof value === "object" ? `{${Object.entries(value).map(([k, v]) => `${JSON.stringify(k)}: ${python(v)}`).join(", ")}}`
+  : JSON.stringify(value);
+
+function showApi(form) {
+  const body = request(form), url = `${location.origin}/api/v1/jobs`;
+  const curl = one('[data-api="curl"]'), py = one('[data-api="python"]');
+  if (!curl || !py) return;
+  curl.textContent =
+    `curl -s ${url} \\\n  -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\\n  -d ${shellQuote(JSON.stringify(body))}`;
+  py.textContent =
+    `import json, urllib.request\n\nbody = ${python(body)}\nrequest = urllib.request.Request(\n    "${url}", json.dumps(body).encode(),\n` +
+    `    {"Content-Type": "application/json", "Prefer": "wait=30"},\n)\nprint(json.load(urllib.request.urlopen(request))["output"])`;
+}
+
+function fill(form, values, prefix = "") {
+  for (const [name, value] of Object.entries(values)) {
+    const field = form.elements[prefix + name];
+    if (!field) continue;
+    if (field.type === "checkbox") field.checked = Boolean(value);
+    else field.value = value;
+  }
+}
+
+function refresh(form) {
+  for (const field of all("[data-max]", form)) count(field);
+  showApi(form);
+}
+
+function setUpForm() {
+  const form = one("#run");
+  if (!form) return;
+  form.addEventListener("input", () => refresh(form));
+  form.addEventListener("htmx:beforeRequest", () => {
+    for (const error of all(".error", form)) error.remove();
+    for (const field of all("[aria-invalid]", form)) field.removeAttribute("aria-invalid");
+    one("[data-run]", form).disabled = true;
+  });
+  form.addEventListener("htmx:afterRequest", (event) => {
+    one("[data-run]", form).disabled = false;
+    if (!event.detail.successful) say("The server did not answer. Check the connection and try again.");
+  });
+  document.addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && form.contains(document.activeElement)) form.requestSubmit();
+  });
+  for (const chip of all("[data-example]")) {
+    chip.addEventListener("click", () => {
+      fill(form, JSON.parse(chip.dataset.example));
+      fill(form, JSON.parse(chip.dataset.options), "option-");
+      refresh(form);
+      form.requestSubmit();
+    });
+  }
+  const wanted = new URLSearchParams(location.search).get("example");
+  if (wanted !== null) {
+    const chip = all("[data-example]")[Number(wanted)];
+    if (chip) {
+      fill(form, JSON.parse(chip.dataset.example));
+      fill(form, JSON.parse(chip.dataset.options), "option-");
+    }
+  }
+  refresh(form);
+}
+
+function say(words) {
+  const place = one("#result .state, #result .empty");
+  if (place) place.textContent = words;
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Select the text and copy it";
+  }
+});
+
+document.addEventListener("htmx:afterSettle", () => {
+  openStrips();
+  watch();
+  const form = one("#run");
+  if (form) refresh(form);
+});
+document.addEventListener("htmx:oobAfterSwap", () => one('#fields [aria-invalid="true"]')?.focus());
+
+setUpTheme();
+setUpForm();
+openStrips();
+watch();

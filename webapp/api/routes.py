@@ -1,0 +1,261 @@
+"""The API's addresses. Views are thin: services decide, schemas shape."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.core import signing
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from ninja import Header, NinjaAPI, Query
+
+from mlcore import task as tasks
+from mlcore.errors import InvalidInput
+from webapp.api import errors, streams
+from webapp.api.access import caller, open_batch, open_job
+from webapp.api.schemas import (
+    BatchCreated,
+    BatchIn,
+    BatchOut,
+    ErrorOut,
+    JobIn,
+    JobOut,
+    JobPage,
+    TaskOut,
+    batch_json,
+    job_json,
+)
+from webapp.jobs import services
+from webapp.jobs.models import Batch, Job
+from webapp.registry.models import ModelVersion
+from webapp.registry.services import ModelUnavailable, active
+
+api = NinjaAPI(
+    title="Unroll",
+    version="1",
+    urls_namespace="api",
+    parser=errors.JSONParser(),
+    description="Run recurrent-network models: create a job, then wait for it, follow its events or fetch it.",
+)
+errors.install(api)
+
+_LONGEST_WAIT_S = 30
+_PAGE = 50
+_FORMULA = re.compile(r"[\t\r]*(=|[+\-@][^\n]*[(|!])")
+_REFUSALS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 413, 415, 422, 429, 503), ErrorOut)
+_IGNORED_KEY = "Idempotency-Key was ignored: it needs a signed-in user, an API key or a browser session."
+
+
+def _wait_seconds(prefer: str | None) -> int:
+    found = re.search(r"\bwait\s*=\s*(\d{1,6})", prefer or "")
+    return min(int(found[1]), _LONGEST_WAIT_S) if found else 0
+
+
+def _create(request: HttpRequest, payload: JobIn, key: str | None) -> tuple[UUID, list[str]]:
+    owner = caller(request)
+    checked = services.check(payload.task, payload.inputs, payload.options, payload.variant)
+    if key and owner.is_nobody:
+        return services.submit(checked, owner=owner).pk, [_IGNORED_KEY]
+    if key:
+        if len(key) > 200 or "\0" in key:
+            raise InvalidInput("Idempotency-Key", "A key has at most 200 characters, none of them NUL.")
+        return services.submit_once(checked, owner=owner, key=key, body=payload.dict()).pk, []
+    return services.submit(checked, owner=owner).pk, []
+
+
+def _read(pk: UUID, notices: list[str]) -> tuple[Job, dict[str, Any]]:
+    job = Job.objects.select_related("content", "version").get(pk=pk)
+    return job, job_json(job, notices=notices)
+
+
+@api.post("/jobs", response={200: JobOut, 202: JobOut, **_REFUSALS}, tags=["jobs"], summary="Run a task")
+async def create_job(
+    request: HttpRequest,
+    payload: JobIn,
+    prefer: str | None = Header(None, description="`wait=N`: answer when done, after N seconds (30) at most"),
+    idempotency_key: str | None = Header(None, alias="Idempotency-Key", description="repeats give the same job"),
+) -> tuple[int, Any]:
+    """202 with the queued job; 200 where it was done within the time that was waited."""
+    pk, notices = await sync_to_async(_create)(request, payload, idempotency_key)
+    if seconds := _wait_seconds(prefer):
+        await streams.wait_for(pk, seconds)
+    job, shown = await sync_to_async(_read)(pk, notices)
+    return (200 if job.is_terminal else 202), shown
+
+
+@api.get("/jobs", response={200: JobPage, **_REFUSALS}, tags=["jobs"], summary="List your jobs")
+def list_jobs(request: HttpRequest, cursor: str = "", task: str = "", status: str = "") -> dict[str, Any]:
+    """Your jobs, newest first, 50 a page; jobs of batches are listed under their batch."""
+    rows = Job.objects.filter(caller(request).query, batch=None).select_related("content", "version")
+    if task:
+        rows = rows.filter(task=tasks.get(task).name)
+    if status:
+        rows = rows.filter(status=status[:20])
+    if cursor:
+        created, pk = _open_cursor(cursor)
+        rows = rows.filter(Q(created_at__lt=created) | Q(created_at=created, pk__lt=pk))
+    found = list(rows.order_by("-created_at", "-pk")[: _PAGE + 1])
+    more = found[_PAGE - 1] if len(found) > _PAGE else None
+    return {
+        "jobs": [job_json(job) for job in found[:_PAGE]],
+        "next": signing.dumps([more.created_at.isoformat(), more.pk.hex], salt="cursor") if more else None,
+    }
+
+
+def _open_cursor(cursor: str) -> list[str]:
+    try:
+        return signing.loads(cursor, salt="cursor")  # type: ignore[no-any-return]
+    except signing.BadSignature as error:
+        raise InvalidInput("cursor", "This cursor was not given by this server. Start without one.") from error
+
+
+@api.get("/jobs/{uuid:job_id}", response={200: JobOut, **_REFUSALS}, tags=["jobs"], summary="Read a job")
+def get_job(request: HttpRequest, job_id: UUID, token: str = "") -> dict[str, Any]:
+    """A job as it stands now."""
+    return job_json(open_job(request, job_id))
+
+
+@api.post("/jobs/{uuid:job_id}/cancel", response={200: JobOut, **_REFUSALS}, tags=["jobs"], summary="Cancel a job")
+def cancel_job(request: HttpRequest, job_id: UUID, token: str = "") -> dict[str, Any]:
+    """Stop a job; one that is over stays as it is."""
+    job = open_job(request, job_id)
+    services.cancel(job)
+    return _read(job.pk, [])[1]
+
+
+@api.delete("/jobs/{uuid:job_id}", response={204: None, **_REFUSALS}, tags=["jobs"], summary="Erase a job")
+def delete_job(request: HttpRequest, job_id: UUID, token: str = "") -> tuple[int, None]:
+    """Erase a job with its inputs and output, for good."""
+    services.erase(open_job(request, job_id))
+    return 204, None
+
+
+@api.get("/jobs/{uuid:job_id}/events", tags=["jobs"], summary="Follow a job", response=_REFUSALS)
+def job_events(
+    request: HttpRequest,
+    job_id: UUID,
+    token: str = "",
+    last_event_id: str | None = Header(None, alias="Last-Event-ID"),
+) -> StreamingHttpResponse:
+    """Server-sent events: `state`, `delta`, `progress`, `rewind`, `done`."""
+    job = open_job(request, job_id)
+    last = last_event_id if last_event_id and re.fullmatch(r"\d{1,9}\.\d{1,18}", last_event_id) else ""
+    return streams.stream(streams.follow_jobs([job.pk], last=last))
+
+
+@api.get("/events", tags=["jobs"], summary="Follow several jobs in one stream", response=_REFUSALS)
+def events(request: HttpRequest, job: list[UUID] = Query(..., max_length=100)) -> StreamingHttpResponse:  # noqa: B008
+    """As for one job; each event names its `job`."""
+    return streams.stream(streams.follow_jobs([open_job(request, pk).pk for pk in job]))
+
+
+@api.post("/batches", response={202: BatchCreated, **_REFUSALS}, tags=["batches"], summary="Run a task many times")
+def create_batch(request: HttpRequest, payload: BatchIn) -> tuple[int, dict[str, Any]]:
+    """Up to 1,000 items; a bad one is told at its place and refuses no other."""
+    batch, results = services.submit_batch(
+        payload.task, payload.items, owner=caller(request), options=payload.options, variant=payload.variant
+    )
+    stored = {job.pk: job for job in batch.jobs.select_related("content", "version")}
+    shown = [
+        {"error": {"field": result.field, "message": result.message}}
+        if isinstance(result, InvalidInput)
+        else job_json(stored[result.pk])
+        for result in results
+    ]
+    return 202, {"batch": batch_json(batch), "jobs": shown}
+
+
+@api.get("/batches/{uuid:batch_id}", response={200: BatchOut, **_REFUSALS}, tags=["batches"], summary="Read a batch")
+def get_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> dict[str, Any]:
+    """How the jobs of a batch stand."""
+    return batch_json(open_batch(request, batch_id))
+
+
+@api.post(
+    "/batches/{uuid:batch_id}/cancel", response={200: BatchOut, **_REFUSALS}, tags=["batches"], summary="Cancel a batch"
+)
+def cancel_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> dict[str, Any]:
+    """Stop what is left of a batch."""
+    batch = open_batch(request, batch_id)
+    services.cancel_batch(batch)
+    return batch_json(batch)
+
+
+@api.delete("/batches/{uuid:batch_id}", response={204: None, **_REFUSALS}, tags=["batches"], summary="Erase a batch")
+def delete_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> tuple[int, None]:
+    """Erase a batch with all its jobs, for good."""
+    services.erase(open_batch(request, batch_id))
+    return 204, None
+
+
+@api.get("/batches/{uuid:batch_id}/events", tags=["batches"], summary="Follow a batch", response=_REFUSALS)
+def batch_events(request: HttpRequest, batch_id: UUID, token: str = "") -> StreamingHttpResponse:
+    """Server-sent events: `progress` {done, total, unit}, then `done`."""
+    return streams.stream(streams.follow_batch(open_batch(request, batch_id)))
+
+
+@api.get("/batches/{uuid:batch_id}/output.csv", tags=["batches"], summary="Answers as CSV", response=_REFUSALS)
+def batch_csv(request: HttpRequest, batch_id: UUID, token: str = "") -> HttpResponse:
+    """One row an item, in the order they were sent."""
+    return csv_response(open_batch(request, batch_id))
+
+
+def csv_response(batch: Batch) -> HttpResponse:
+    """The answers of a batch as a CSV file; cells that a spreadsheet would run as formulas are made harmless."""
+    spec = tasks.get(batch.task)
+    rows: dict[int, dict[str, Any]] = {
+        place: {"status": "refused", "error": message} for place, _, message in batch.refused
+    }
+    for job in batch.jobs.select_related("content").iterator(chunk_size=500):
+        output = job.content.output
+        rows[job.place] = {
+            **{name: value for name, value in job.content.inputs.items() if isinstance(value, str)},
+            "status": job.status,
+            **(spec.columns(output) if output else {}),
+            "error": job.content.error_message,
+        }
+    columns = list(dict.fromkeys(["place", *spec.inputs, "status", *(name for row in rows.values() for name in row)]))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns)
+    writer.writeheader()
+    for place in sorted(rows):
+        writer.writerow({name: _harmless(value) for name, value in {"place": place + 1, **rows[place]}.items()})
+    response = HttpResponse(buffer.getvalue(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{spec.name}-{batch.created_at:%Y%m%d-%H%M}.csv"'
+    return response
+
+
+def _harmless(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets a quote in front; "@user hello" stays as it is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+@api.get("/tasks", response=list[TaskOut], tags=["tasks"], summary="List the tasks")
+def list_tasks(request: HttpRequest) -> list[dict[str, Any]]:
+    """What this server can do, with JSON Schemas."""
+    return [_task_json(tasks.get(name)) for name in tasks.names()]
+
+
+def _task_json(spec: tasks.Task) -> dict[str, Any]:
+    versions = ModelVersion.objects.filter(task=spec.name, status=ModelVersion.Status.ACTIVE)
+    try:
+        licence: str | None = active(spec.name, spec.default_variant).licence
+    except (ModelUnavailable, InvalidInput):
+        licence = None
+    return {
+        "name": spec.name,
+        "aliases": list(spec.aliases),
+        "title": spec.title,
+        "summary": spec.summary,
+        "caution": spec.caution,
+        "variants": sorted(version.variant for version in versions),
+        "default_variant": spec.default_variant,
+        "available": licence is not None,
+        "licence": licence,
+        "schemas": spec.schemas(),
+    }

@@ -1,0 +1,190 @@
+"""Shapes of what comes in and goes out, for checks and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from ninja import Schema
+from pydantic import ConfigDict, Field
+
+from webapp.jobs import owners, queries
+from webapp.jobs.models import Batch, Job
+
+StatusName = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class JobIn(Schema):
+    """A request to run a task."""
+
+    model_config = ConfigDict(extra="forbid")
+    task: str = Field(examples=["sentiment-analysis"])
+    variant: str | None = None
+    inputs: dict[str, Any] = Field(examples=[{"text": "A film with a heart."}])
+    options: dict[str, Any] | None = None
+
+
+class BatchIn(Schema):
+    """Many requests of one task; `items` are `{"inputs", "options"?}`."""
+
+    model_config = ConfigDict(extra="forbid")
+    task: str = Field(examples=["sentiment-analysis"])
+    variant: str | None = None
+    options: dict[str, Any] | None = None
+    items: list[Any] = Field(examples=[[{"inputs": {"text": "Good."}}, {"inputs": {"text": "Bad."}}]])
+
+
+class ErrorDetail(Schema):
+    """What is wrong: the field at fault, if one is, and a sentence."""
+
+    field: str | None
+    message: str
+
+
+class ErrorOut(Schema):
+    """Every 4xx and 5xx."""
+
+    error: ErrorDetail
+
+
+class Progress(Schema):
+    """How far a long job is."""
+
+    done: int
+    total: int
+    unit: str
+
+
+class JobOut(Schema):
+    """A job and all that is known of it."""
+
+    id: UUID
+    task: str
+    variant: str
+    version: str
+    status: StatusName
+    inputs: dict[str, Any]
+    options: dict[str, Any]
+    output: Any
+    partial: Any
+    progress: Progress | None
+    error: ErrorDetail | None
+    waiting: str | None = Field(description="why it is not answered yet, in words")
+    position: int | None
+    eta_s: int | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    model_time_s: float | None
+    urls: dict[str, str]
+    notices: list[str] = []
+
+
+class JobPage(Schema):
+    """Some of the caller's jobs, newest first; `next` continues the list."""
+
+    jobs: list[JobOut]
+    next: str | None
+
+
+class BatchOut(Schema):
+    """A batch and how its jobs stand."""
+
+    id: UUID
+    counts: dict[str, int]
+    urls: dict[str, str]
+
+
+class BatchCreated(Schema):
+    """A new batch; `jobs` in the order of the items, `{"error"}` where an item was refused."""
+
+    batch: BatchOut
+    jobs: list[Any]
+
+
+class TaskOut(Schema):
+    """A task with JSON Schemas of its inputs, options and output."""
+
+    name: str
+    aliases: list[str]
+    title: str
+    summary: str
+    caution: str
+    variants: list[str]
+    default_variant: str
+    available: bool
+    licence: str | None
+    schemas: dict[str, Any]
+
+
+def _suffix(row: Job | Batch) -> str:
+    """The signed token of a row that nobody owns: the only door to it."""
+    return "" if row.user_id is not None or row.session else f"?token={owners.make_token(row.pk)}"
+
+
+def job_urls(job: Job) -> dict[str, str]:
+    """Addresses of a job, relative to the server."""
+    base, token = f"/api/v1/jobs/{job.pk}", _suffix(job)
+    return {
+        "get": base + token,
+        "cancel": f"{base}/cancel{token}",
+        "events": f"{base}/events{token}",
+        "page": f"/jobs/{job.pk}/{token}",
+    }
+
+
+def batch_urls(batch: Batch) -> dict[str, str]:
+    """Addresses of a batch, relative to the server."""
+    base, token = f"/api/v1/batches/{batch.pk}", _suffix(batch)
+    return {
+        "get": base + token,
+        "cancel": f"{base}/cancel{token}",
+        "events": f"{base}/events{token}",
+        "csv": f"{base}/output.csv{token}",
+        "page": f"/batches/{batch.pk}/{token}",
+    }
+
+
+def job_error(job: Job) -> dict[str, Any] | None:
+    """Why a job failed."""
+    content = job.content
+    return {"field": content.error_field or None, "message": content.error_message} if content.error_message else None
+
+
+def job_json(job: Job, *, notices: list[str] | None = None) -> dict[str, Any]:
+    """A job as the API shows it; its content must have been fetched with it."""
+    content = job.content
+    wait = queries.waiting(job)
+    progress = None
+    if job.progress_total is not None:
+        progress = {"done": job.progress_done or 0, "total": job.progress_total, "unit": job.progress_unit}
+    return {
+        "id": job.pk,
+        "task": job.task,
+        "variant": job.variant,
+        "version": str(job.version),
+        "status": job.status,
+        "inputs": content.inputs,
+        "options": content.options,
+        "output": content.output,
+        "partial": content.partial,
+        "progress": progress,
+        "error": job_error(job),
+        "waiting": wait.sentence if wait else None,
+        "position": wait.position if wait else None,
+        "eta_s": wait.eta_s if wait else None,
+        "attempts": job.attempts,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "model_time_s": job.model_time_s,
+        "urls": job_urls(job),
+        "notices": notices or [],
+    }
+
+
+def batch_json(batch: Batch) -> dict[str, Any]:
+    """A batch as the API shows it."""
+    return {"id": batch.pk, "counts": queries.counts(batch), "urls": batch_urls(batch)}

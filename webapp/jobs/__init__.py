@@ -1,0 +1,1 @@
+"""What people asked for and its fate: jobs, batches, workers."""

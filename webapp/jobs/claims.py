@@ -1,0 +1,100 @@
+"""Taking work under a lease, keeping it, giving it back: each step one conditional UPDATE."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from webapp.jobs.models import Job, Status, Worker
+
+ORDER = ("bulk", "turn", "created_at")
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.LEASE_S)
+
+
+def claim(*, queues: Sequence[str], worker: str, limit: int, max_cost: int, key: str = "") -> list[Job]:
+    """Take the oldest queued job and others of its batch key, under one fresh lease.
+
+    At most `limit` jobs and, padded to the longest, `max_cost` in all. With `key`, only jobs of that key. A job on
+    its second attempt comes alone: a poisonous input cannot burn its neighbours.
+    """
+    token, now = uuid.uuid4(), timezone.now()
+    with transaction.atomic():
+        queued = Job.objects.filter(status=Status.QUEUED, queue__in=queues).order_by(*ORDER)
+        if connection.features.has_select_for_update_skip_locked:
+            queued = queued.select_for_update(skip_locked=True)
+        head = (queued.filter(batch_key=key, attempts=0) if key else queued).first()
+        if head is None:
+            return []
+        chosen = [head.pk] if head.attempts else _fitting(queued, head, limit, max_cost)
+        Job.objects.filter(pk__in=chosen, status=Status.QUEUED).update(
+            status=Status.RUNNING,
+            lease_token=token,
+            lease_until=now + _lease(),
+            worker=worker,
+            attempts=F("attempts") + 1,
+            started_at=Coalesce("started_at", now),
+        )
+    return list(
+        Job.objects.filter(pk__in=chosen, lease_token=token).select_related("content", "version").order_by(*ORDER)
+    )
+
+
+def _fitting(queued: QuerySet[Job], head: Job, limit: int, max_cost: int) -> list[uuid.UUID]:
+    rows = queued.filter(batch_key=head.batch_key, attempts=0)[:limit]
+    chosen: list[uuid.UUID] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, row.cost)
+        if chosen and longest * (len(chosen) + 1) > max_cost:
+            break
+        chosen.append(row.pk)
+    return chosen or [head.pk]
+
+
+def renew(tokens: Iterable[uuid.UUID]) -> None:
+    """Keep jobs for another lease; only those still held under these tokens."""
+    Job.objects.filter(lease_token__in=list(tokens), status=Status.RUNNING).update(
+        lease_until=timezone.now() + _lease()
+    )
+
+
+def give_back(tokens: Iterable[uuid.UUID]) -> int:
+    """Return jobs to the queue, the attempt not counted: their worker was told to stop."""
+    return Job.objects.filter(lease_token__in=list(tokens), status=Status.RUNNING).update(
+        status=Status.QUEUED, lease_token=None, lease_until=None, worker="", attempts=F("attempts") - 1
+    )
+
+
+def expired(now: Any = None) -> QuerySet[Job]:
+    """Running jobs whose worker has gone silent, or is known to be dead on this host."""
+    running = Job.objects.filter(status=Status.RUNNING)
+    return running.filter(lease_until__lt=now or timezone.now()) | running.filter(worker__in=_dead_workers())
+
+
+def _dead_workers() -> list[str]:
+    """Workers of this host whose process is gone: their leases need not be waited for."""
+    rows = Worker.objects.filter(host=socket.gethostname()).values_list("name", "pid")
+    return [name for name, pid in rows if not _is_alive(pid)]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,193 @@
+"""Job, its content, Batch, Worker. Only services.py and claims.py write these rows.
+
+The life of a job; each arrow is one conditional UPDATE, so two processes cannot both follow it:
+
+    QUEUED --claim--> RUNNING --succeed--> SUCCEEDED
+      ^  \\               |  \\--fail-----> FAILED
+      |   \\--cancel--+   |  \\--cancel---> CANCELLED
+      |               +---|-------------> CANCELLED
+      +--lease ran out----+   (after three attempts: FAILED)
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from webapp.registry.models import ModelVersion
+
+
+class Status(models.TextChoices):
+    """Where a job stands."""
+
+    QUEUED = "queued", "queued"
+    RUNNING = "running", "running"
+    SUCCEEDED = "succeeded", "done"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+
+
+TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+UNDER_WAY = (Status.QUEUED, Status.RUNNING)
+
+
+class Claimable(models.Model):
+    """Work that a worker takes under a lease: whoever holds `lease_token` may write, nobody else."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    queue = models.CharField(max_length=30)
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=120, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    progress_done = models.PositiveIntegerField(null=True, blank=True)
+    progress_total = models.PositiveIntegerField(null=True, blank=True)
+    progress_unit = models.CharField(max_length=20, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        """Shared columns only."""
+
+        abstract = True
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status in TERMINAL
+
+
+class Owned(models.Model):
+    """Whose it is: an account's, a browser session's, or nobody's (then `client` is the address it came from)."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True)
+    session = models.CharField(max_length=32, blank=True, default="")
+    client = models.CharField(max_length=64, blank=True, default="")
+
+    class Meta:
+        """Shared columns only."""
+
+        abstract = True
+
+
+class Batch(Owned):
+    """What one person sent together; one line of the history."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    task = models.CharField(max_length=60)
+    variant = models.CharField(max_length=60)
+    total = models.PositiveIntegerField()
+    refused = models.JSONField(default=list, help_text="[[place, field, message]] of the items that were no jobs")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        """By owner, newest first."""
+
+        verbose_name_plural = "batches"
+        indexes = (
+            models.Index(fields=["user", "-created_at"], name="batch_user"),
+            models.Index(fields=["session", "-created_at"], name="batch_session"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.total} x {self.task}"
+
+
+class Job(Claimable, Owned):
+    """One request to run a task, pinned at submit to the version that was active then."""
+
+    task = models.CharField(max_length=60)
+    variant = models.CharField(max_length=60)
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="jobs")
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, null=True, blank=True, related_name="jobs")
+    place = models.PositiveIntegerField(default=0, help_text="its place in the batch")
+    bulk = models.BooleanField(default=False, help_text="comes after interactive jobs")
+    turn = models.PositiveBigIntegerField(default=0, help_text="bulk jobs: whose turn it is, owner by owner")
+    batch_key = models.CharField(max_length=64, help_text="jobs of one key may share a forward pass")
+    cost = models.PositiveIntegerField(default=1)
+    summary = models.CharField(max_length=120, blank=True)
+    answer = models.CharField(max_length=120, blank=True, help_text="the output in a few words")
+    model_time_s = models.FloatField(null=True, blank=True)
+    batch_rows = models.PositiveSmallIntegerField(null=True, blank=True, help_text="rows of the forward pass")
+
+    class Meta:
+        """A million rows list fast: each question has its own, mostly partial, index."""
+
+        indexes = (
+            models.Index(
+                fields=["queue", "bulk", "turn", "created_at"],
+                condition=models.Q(status="queued"),
+                name="job_queued",
+            ),
+            models.Index(fields=["lease_until"], condition=models.Q(status="running"), name="job_running"),
+            models.Index(fields=["user", "-created_at"], name="job_user"),
+            models.Index(fields=["session", "-created_at"], name="job_session"),
+            models.Index(fields=["batch", "place"], name="job_batch"),
+            models.Index(fields=["-created_at"], name="job_created"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.pk}"
+
+
+class JobContent(models.Model):
+    """The heavy part of a job, apart so that lists stay light."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="content")
+    inputs = models.JSONField()
+    options = models.JSONField(default=dict)
+    output = models.JSONField(null=True, blank=True)
+    partial = models.JSONField(null=True, blank=True)
+    error_field = models.CharField(max_length=120, blank=True)
+    error_message = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return f"content of {self.job_id}"
+
+
+class IdempotencyKey(models.Model):
+    """A create request that may be repeated: same owner, same key, same body, same job."""
+
+    owner = models.CharField(max_length=80)
+    key = models.CharField(max_length=200)
+    body_digest = models.CharField(max_length=64)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE)
+
+    class Meta:
+        """One job an owner's key."""
+
+        constraints = (models.UniqueConstraint(fields=["owner", "key"], name="one_job_a_key"),)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Worker(models.Model):
+    """A living worker process; written every second by a thread of its own."""
+
+    name = models.CharField(max_length=120, unique=True)
+    host = models.CharField(max_length=100)
+    pid = models.PositiveIntegerField()
+    queues = models.JSONField(default=list)
+    device = models.CharField(max_length=60, blank=True)
+    memory_mb = models.PositiveIntegerField(default=0)
+    loaded = models.JSONField(default=list, help_text="labels of the versions in memory")
+    loading = models.CharField(max_length=130, blank=True, help_text="label of the version being loaded")
+    rows = models.PositiveIntegerField(default=0, help_text="jobs in the running batch")
+    jobs_done = models.PositiveBigIntegerField(default=0)
+    batches_done = models.PositiveBigIntegerField(default=0)
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        """By name."""
+
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name

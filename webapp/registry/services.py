@@ -1,0 +1,172 @@
+"""What may be done to model versions: install, activate, roll back, mark as faulty."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import transaction
+
+from mlcore import bundle as bundles
+from mlcore import task
+from mlcore.bundle import Bundle
+from mlcore.errors import BundleError, InvalidInput, MLCoreError
+from webapp.registry.models import Activation, ModelVersion
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+logger = logging.getLogger(__name__)
+Status = ModelVersion.Status
+
+
+class ModelUnavailable(MLCoreError):
+    """No version can answer; the message is for people."""
+
+
+def bundle_path(version: ModelVersion) -> Path:
+    """Where a version's files lie: its own copy, which no `git pull` changes."""
+    return Path(settings.BUNDLE_ROOT) / version.digest
+
+
+def active(task_name: str, variant: str) -> ModelVersion:
+    """The version that answers; InvalidInput for an unknown variant, ModelUnavailable where none can."""
+    versions = ModelVersion.objects.filter(task=task_name)
+    found = versions.filter(variant=variant, status=Status.ACTIVE).first()
+    if found is None:
+        known = sorted(set(versions.values_list("variant", flat=True)))
+        if known and variant not in known:
+            raise InvalidInput("variant", f"There is no variant {variant[:60]!r}. Known: {', '.join(known)}.")
+        raise ModelUnavailable(f"No model is installed for {task_name}. Ask the operator to install one.")
+    if found.fault:
+        raise ModelUnavailable(f"The model {found} is unavailable: it cannot be loaded. Ask the operator to repair it.")
+    return found
+
+
+def install(source: Path, *, shipped: bool = False) -> ModelVersion:
+    """Check a bundle, copy it to BUNDLE_ROOT/<digest> and write its row, STAGED; installing twice changes nothing."""
+    found = Bundle.open(source)
+    found.check_header()
+    task.get(found.task)
+    target = Path(settings.BUNDLE_ROOT) / found.digest
+    if not _is_whole(target):
+        _copy(source, target)
+    version, created = ModelVersion.objects.get_or_create(
+        digest=found.digest,
+        defaults={
+            "task": found.task,
+            "variant": found.variant,
+            "version": found.version,
+            "architecture": found.manifest["model"],
+            "metrics": found.metrics,
+            "card": found.card,
+            "licence": str(found.manifest["licence"]),
+            "size": found.size,
+            "shipped": shipped,
+        },
+    )
+    if version.fault:
+        clear_fault(version)
+    if created:
+        logger.info("installed %s", version)
+    return version
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        Bundle.open(path)
+    except BundleError:
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    Bundle.open(partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def activate(
+    version: ModelVersion,
+    *,
+    kind: Activation.Kind = Activation.Kind.PERSON,
+    by: AbstractBaseUser | None = None,
+    reason: str = "",
+) -> Activation | None:
+    """Make a version the one that answers, and record the switch; None when it already is."""
+    with transaction.atomic():
+        siblings = ModelVersion.objects.select_for_update().filter(task=version.task, variant=version.variant)
+        previous = siblings.filter(status=Status.ACTIVE).first()
+        if previous and previous.pk == version.pk:
+            return None
+        siblings.filter(status=Status.ACTIVE).update(status=Status.ARCHIVED)
+        siblings.filter(pk=version.pk).update(status=Status.ACTIVE)
+        version.status = Status.ACTIVE
+        return Activation.objects.create(
+            version=version,
+            previous=previous,
+            kind=kind,
+            by=by,
+            reason=reason,  # type: ignore[misc]
+        )
+
+
+def roll_back(task_name: str, variant: str, *, by: AbstractBaseUser | None = None, reason: str = "") -> Activation:
+    """Switch back to the version that answered before the active one; BundleError where there was none."""
+    last = Activation.objects.filter(
+        version__task=task_name, version__variant=variant, version__status=Status.ACTIVE
+    ).first()
+    if last is None or last.previous is None:
+        raise BundleError(f"{task_name}/{variant} has no earlier version to go back to.")
+    switched = activate(last.previous, kind=Activation.Kind.ROLL_BACK, by=by, reason=reason)
+    assert switched is not None, "the previous version cannot be the active one"
+    return switched
+
+
+def sync_shipped(root: Path | None = None) -> list[str]:
+    """Install the bundles that come with the project; returns what is wrong, one sentence each.
+
+    A first version becomes active. A newer one takes over by itself from an active shipped one, unless a
+    person made the last switch: then it waits, staged.
+    """
+    faults: list[str] = []
+    folders = [path.parent for path in sorted((root or bundles.shipped_root()).glob("*/*/config.json"))]
+    for folder in folders:
+        try:
+            version = install(folder, shipped=True)
+        except MLCoreError as error:
+            faults.append(str(error))
+            logger.error("not installed: %s", error)
+            continue
+        _take_over(version)
+    return faults
+
+
+def _take_over(version: ModelVersion) -> None:
+    siblings = ModelVersion.objects.filter(task=version.task, variant=version.variant)
+    current = siblings.filter(status=Status.ACTIVE).first()
+    if current is None:
+        activate(version, kind=Activation.Kind.FIRST)
+        return
+    last = Activation.objects.filter(version=current).first()
+    by_person = last is not None and last.kind in (Activation.Kind.PERSON, Activation.Kind.ROLL_BACK)
+    if version.status == Status.STAGED and current.shipped and not by_person and current.pk != version.pk:
+        activate(version, kind=Activation.Kind.UPGRADE, reason=f"came with the project after {current}")
+
+
+def mark_faulty(version: ModelVersion, reason: str) -> None:
+    """A worker could not load it: submits are refused in words until it is repaired."""
+    logger.error("%s cannot be loaded: %s", version, reason)
+    ModelVersion.objects.filter(pk=version.pk).update(fault=reason[:2000])
+
+
+def clear_fault(version: ModelVersion) -> None:
+    """The files are whole again."""
+    ModelVersion.objects.filter(pk=version.pk).update(fault="")

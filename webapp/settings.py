@@ -1,0 +1,175 @@
+"""Settings, from the environment only; every default suits `make run` on one machine."""
+
+import os
+from pathlib import Path
+
+import dj_database_url
+
+from webapp.secret import read_or_make
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _flag(name: str, default: bool) -> bool:
+    return os.environ.get(name, str(default)).lower() in ("1", "true", "yes", "on")
+
+
+def _names(name: str) -> list[str]:
+    return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
+
+
+# Where everything that is not code lies: database, uploads, installed bundles, secrets.
+STATE_DIR = Path(os.environ.get("UNROLL_STATE", BASE_DIR / "var")).resolve()
+STATE_DIR.mkdir(parents=True, exist_ok=True)
+BUNDLE_ROOT = STATE_DIR / "bundles"
+MEDIA_ROOT = STATE_DIR / "media"
+SETUP_TOKEN_FILE = STATE_DIR / "setup-token"
+
+DEBUG = _flag("DEBUG", False)
+SECRET_KEY = os.environ.get("SECRET_KEY") or read_or_make(STATE_DIR / "secret-key")
+HOST = os.environ.get("HOST", "127.0.0.1")
+PORT = int(os.environ.get("PORT", "8000"))
+_LOCAL = ["127.0.0.1", "localhost", "[::1]"]
+# bound to an outside address without a list of names, the server answers to any: say ALLOWED_HOSTS in production
+ALLOWED_HOSTS = _names("ALLOWED_HOSTS") or (_LOCAL if HOST in ("127.0.0.1", "localhost", "::1") else ["*"])
+CSRF_TRUSTED_ORIGINS = _names("CSRF_TRUSTED_ORIGINS")
+HTTPS = _flag("HTTPS", False)
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 60 * 60 * 24 * 90
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# ACCESS=signed-in asks everybody to sign in first.
+ACCESS = os.environ.get("ACCESS", "open")
+if ACCESS not in ("open", "signed-in"):
+    raise SystemExit(f"ACCESS is {ACCESS!r}; it must be open or signed-in.")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "ninja",
+    "webapp.registry",
+    "webapp.jobs",
+    "webapp.playground",
+    "webapp.api",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "webapp.playground.middleware.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "webapp.playground.middleware.SignedInOnly",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "webapp.urls"
+ASGI_APPLICATION = "webapp.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "webapp.playground.context.site",
+            ],
+        },
+    },
+]
+FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
+
+DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{STATE_DIR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # readers never wait for the writer; a writer waits its turn instead of failing
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=20000;",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# redis://HOST:PORT/0 or unix:///path; the launcher sets it to the embedded server's socket.
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "visibility_timeout": 3600,
+}
+CELERY_TASK_PUBLISH_RETRY = False  # a submit never hangs on a dead Redis: the sweep finds the row
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "jobs.sweep", "schedule": 10.0, "options": {"queue": "control", "expires": 9}},
+    "retention": {"task": "jobs.retention", "schedule": 3600.0, "options": {"queue": "control", "expires": 3000}},
+}
+CELERY_TIMEZONE = "UTC"
+
+QUEUES = ["fast", "slow"]
+RETENTION_DAYS = int(os.environ.get("RETENTION_DAYS", "30"))
+MAX_QUEUED = int(os.environ.get("MAX_QUEUED", "5000"))
+MAX_QUEUED_PER_OWNER = int(os.environ.get("MAX_QUEUED_PER_OWNER", "1500"))
+MAX_BATCH_ITEMS = 1_000
+MAX_BATCH_SIZE = int(os.environ.get("MAX_BATCH_SIZE", "0"))  # rows of a batch; 0 leaves it to each task
+LEASE_S = float(os.environ.get("LEASE_S", "30"))
+STEP_TIMEOUT_S = float(os.environ.get("STEP_TIMEOUT_S", "60"))
+MAX_ATTEMPTS = 3
+DEVICE = os.environ.get("DEVICE", "auto")
+WORKER_THREADS = int(os.environ.get("WORKER_THREADS", "0"))  # cores of one operation; 0 takes all
+DATA_UPLOAD_MAX_MEMORY_SIZE = 25 << 20  # bytes
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+FILE_UPLOAD_MAX_MEMORY_SIZE = 5 << 20
+FILE_UPLOAD_TEMP_DIR = None
+
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+STATIC_URL = "/static/"
+STATIC_ROOT = STATE_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{levelname:<7} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "WARNING")},
+    "loggers": {"webapp": {"level": "INFO"}, "mlcore": {"level": "INFO"}},
+}
+CSRF_FAILURE_VIEW = "webapp.playground.failures.forbidden"
