@@ -129,7 +129,7 @@ class SentimentAnalysis(Task):
                     "text": reading.text[word["start"] : word["end"]],
                     "start": word["start"],
                     "end": word["end"],
-                    "weight": round(word["weight"], 4),
+                    "weight": round(word["weight"], 5),
                 }
                 for word in words
             ],

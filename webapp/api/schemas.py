@@ -9,9 +9,11 @@ from uuid import UUID
 from ninja import Schema
 from pydantic import ConfigDict, Field
 
+from mlcore import task as tasks
 from webapp.jobs import owners, queries
 from webapp.jobs.models import Batch, Job
 
+_TASK = tasks.get(tasks.names()[0])  # the document shows requests that work
 StatusName = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -19,9 +21,9 @@ class JobIn(Schema):
     """A request to run a task."""
 
     model_config = ConfigDict(extra="forbid")
-    task: str = Field(examples=["sentiment-analysis"])
+    task: str = Field(examples=[_TASK.name])
     variant: str | None = None
-    inputs: dict[str, Any] = Field(examples=[{"text": "A film with a heart."}])
+    inputs: dict[str, Any] = Field(examples=[_TASK.examples[0].inputs])
     options: dict[str, Any] | None = None
 
 
@@ -29,10 +31,10 @@ class BatchIn(Schema):
     """Many requests of one task; `items` are `{"inputs", "options"?}`."""
 
     model_config = ConfigDict(extra="forbid")
-    task: str = Field(examples=["sentiment-analysis"])
+    task: str = Field(examples=[_TASK.name])
     variant: str | None = None
     options: dict[str, Any] | None = None
-    items: list[Any] = Field(examples=[[{"inputs": {"text": "Good."}}, {"inputs": {"text": "Bad."}}]])
+    items: list[Any] = Field(examples=[[{"inputs": example.inputs} for example in _TASK.examples[:2]]])
 
 
 class ErrorDetail(Schema):

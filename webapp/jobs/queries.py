@@ -36,12 +36,12 @@ def live_workers(queue: str | None = None) -> list[Worker]:
 
 def seconds_a_job() -> float:
     """Mean model time of a job among the last hundred, its share of the batch; cached for ten seconds."""
-    found = cache.get("seconds a job")
+    found = cache.get("seconds-a-job")
     if found is None:
         last = Job.objects.filter(status=Status.SUCCEEDED, model_time_s__isnull=False).order_by("-created_at")[:100]
         rows = [(seconds or 0) / max(1, rows or 1) for seconds, rows in last.values_list("model_time_s", "batch_rows")]
         found = sum(rows) / len(rows) if rows else _DEFAULT_S
-        cache.set("seconds a job", found, 10)
+        cache.set("seconds-a-job", found, 10)
     return float(found)
 
 

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlcore import batching
+from mlcore import batching, task
 from mlcore.errors import InvalidInput
 from mlcore.models.lstm_classifier import Config, Model
 from mlcore.predictor import Predictor
 from mlcore.text import WordTokenizer, split_words
 from mlcore.training import corpora, sentiment_card
 from mlcore.training import sentiment_evaluation as evaluation
-from mlcore.training.corpora import LABELS, NEUTRAL, Example, Source
+from mlcore.training.corpora import LABELS, NEGATIVE, NEUTRAL, POSITIVE, Example, Source
 from mlcore.training.data import bucket_batches, padded_length
 from mlcore.training.language_model import BidirectionalLM, StreamBatches
 from mlcore.training.publish import finish, write_bundle
@@ -34,6 +34,7 @@ from mlcore.training.trainer import Settings, Trainer
 logger = logging.getLogger(__name__)
 
 VERSION = 1
+MODEL = "lstm-classifier"
 LICENCE = (
     "Weights for research and non-commercial use: trained among others on IMDB reviews, tweets under Twitter's "
     "terms and Financial PhraseBank (CC BY-NC-SA 3.0). See the card."
@@ -300,7 +301,7 @@ def publish(
         "task": run.task,
         "variant": run.variant,
         "version": VERSION,
-        "model": "lstm-classifier",
+        "model": MODEL,
         "preprocessing": {"words": "penn", "case": "folded", "wrap": "eos"},
         "licence": LICENCE,
     }
@@ -325,3 +326,15 @@ def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
 
 
 table = evaluation.table
+
+
+def toy() -> tuple[Model, dict[str, bytes], dict[str, Tensor]]:
+    """A tiny untrained model over the demo texts, its bundle files, and a batch of two to overfit (for tests)."""
+    texts = [str(example.inputs["text"]) for example in task.get("sentiment-analysis").examples]
+    tokenizer = WordTokenizer.train(texts * 5, vocab_size=120)
+    torch.manual_seed(1)
+    sizes: dict[str, Any] = {"embed_dim": 24, "hidden_dim": 16, "head_dim": 16}
+    dropouts = dict.fromkeys(("token_dropout", "embed_dropout", "dropout", "weight_dropout", "head_dropout"), 0.0)
+    model = Model(Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **sizes, **dropouts))
+    examples = [Example(texts[0], POSITIVE, True), Example(texts[-1], NEGATIVE, False)]
+    return model, {"tokenizer.model": tokenizer.model}, to_batch(_encode_all(tokenizer, examples))

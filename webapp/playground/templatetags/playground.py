@@ -17,6 +17,12 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+@register.filter
+def grouped(value: int) -> str:
+    """A number with its thousands set apart."""
+    return f"{value:,}"
+
+
 @register.simple_tag
 def input_template(task: str) -> str:
     """`inputs/<task>.html` where it exists, else the generated form."""

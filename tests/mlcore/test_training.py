@@ -1,0 +1,138 @@
+"""Losses against torch's own, the schedule, batches, and a run that is cut off and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mlcore.models.recurrent import BiLSTM, LockedDropout, reverse_within_length
+from mlcore.training.data import bucket_batches, padded_length
+from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy
+from mlcore.training.trainer import Settings, Trainer, learning_rate
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_blockwise_cross_entropy_is_cross_entropy(smoothing: float) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(37, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    bias, targets = torch.randn(50, requires_grad=True), torch.randint(50, (37,))
+    plain = nn.functional.cross_entropy(hidden @ weight.T + bias, targets, reduction="sum", label_smoothing=smoothing)
+    expected = torch.autograd.grad(plain, (hidden, weight, bias))
+    blocked = blockwise_cross_entropy(hidden, weight, bias, targets, label_smoothing=smoothing, block=10)
+    found = torch.autograd.grad(blocked, (hidden, weight, bias))
+    torch.testing.assert_close(blocked, plain)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_sampled_softmax_learns_what_the_full_one_would() -> None:
+    torch.manual_seed(0)
+    hidden = nn.Parameter(torch.zeros(1, 4))
+    weight, bias, target = torch.randn(40, 4), torch.zeros(40), torch.tensor([7])
+    loss = SampledSoftmax(torch.ones(40), 20)
+    optimizer = torch.optim.Adam([hidden], lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss(hidden, weight, bias, target).backward()
+        optimizer.step()
+    assert int((hidden @ weight.T).argmax()) == 7
+
+
+def test_each_row_is_reversed_within_its_length() -> None:
+    x = torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])
+    assert reverse_within_length(x, torch.tensor([3, 4])).tolist() == [[3, 2, 1, 0], [7, 6, 5, 4]]
+
+
+def test_padding_changes_no_output_of_a_bilstm() -> None:
+    layer = BiLSTM(4, 3, 2, dropout=0, weight_dropout=0).eval()
+    x = torch.randn(1, 5, 4)
+    padded = torch.cat([x, torch.full((1, 4, 4), 9.0)], dim=1)
+    for short, long in zip(layer(x, torch.tensor([5])), layer(padded, torch.tensor([5])), strict=True):
+        torch.testing.assert_close(short, long[:, :5])
+
+
+def test_locked_dropout_has_one_mask_over_time() -> None:
+    out = LockedDropout(0.5).train()(torch.ones(2, 6, 8))
+    assert (out == out[:, :1]).all()
+
+
+def test_the_rate_warms_up_then_falls() -> None:
+    settings = Settings(steps=100, max_lr=1.0, warmup=0.1)
+    rates = [learning_rate(step, settings) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] < 0.02
+
+
+def test_buckets_hold_every_item_once_and_few_shapes() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, size=2_000).tolist()
+    batches = bucket_batches(lengths, tokens_per_batch=4096, max_rows=256, generator=np.random.default_rng(1))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(2_000))
+    shapes = {(len(rows), padded_length(max(lengths[i] for i in rows))) for rows in batches}
+    assert len(shapes) < 60
+
+
+class _Numbers:
+    def epoch(self, number: int, *, skip: int) -> Iterator[torch.Tensor]:
+        generator = torch.Generator().manual_seed(number)
+        rows = torch.randn(7, 4, 3, generator=generator)
+        yield from rows[skip:]
+
+
+def _trainer(folder: Path, steps: int = 40, **extra: object) -> Trainer:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+    return Trainer(
+        model,
+        settings=Settings(steps=steps, max_lr=0.05, evaluate_every=10, **extra),  # type: ignore[arg-type]
+        batches=_Numbers(),
+        loss=lambda m, x: (m(x)[:, 0] - x.sum(dim=1)).pow(2).mean(),
+        evaluate=lambda m: {"score": -float((m(torch.ones(1, 3)) - 3).abs())},
+        monitor="score",
+        folder=folder,
+    )
+
+
+class _Cut(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = _trainer(tmp_path / "whole").fit()
+    killed = _trainer(tmp_path / "cut")
+    loss, seen = killed.loss, []
+
+    def cut(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        if len(seen) > 23:
+            raise _Cut
+        return loss(model, batch)
+
+    killed.loss = cut
+    step = killed._step
+
+    def saving_step(batch: torch.Tensor) -> None:
+        step(batch)
+        killed._save()
+
+    killed._step = saving_step  # type: ignore[method-assign]
+    with pytest.raises(_Cut):
+        killed.fit()
+    resumed = _trainer(tmp_path / "cut")
+    resumed.fit(resume=True)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], value)
+
+
+def test_a_run_that_stops_getting_better_ends(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, steps=4_000, patience=2)
+    trainer.evaluate = lambda model: {"score": 1.0}
+    trainer.fit()
+    assert trainer.state.history[-1]["step"] == 30
+    assert (tmp_path / "log.jsonl").read_text().count("gradient_norm") >= 1

@@ -1,0 +1,102 @@
+"""Who may import whom, tried in fresh interpreters and read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TASK_NAMES = ("sentiment-analysis", "sentiment_analysis")
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after running `code`."""
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "DJANGO_SETTINGS_MODULE": "webapp.settings", "SECRET_KEY": "x"},
+    )
+    return set(found.stdout.split())
+
+
+def test_the_web_process_loads_no_torch() -> None:
+    loaded = modules_after(
+        "import django; django.setup(); import webapp.asgi, webapp.urls; from mlcore import task; task.names()"
+    )
+    assert not loaded & {"torch", "sklearn", "sentencepiece", "tqdm"}
+
+
+@pytest.mark.parametrize("module", ["errors", "fields", "task", "text", "bundle"])
+def test_the_light_half_of_mlcore_loads_no_torch(module: str) -> None:
+    loaded = modules_after(f"import mlcore.{module}; from mlcore import task; task.names()")
+    assert not loaded & {"torch", "django", "celery", "webapp"}
+
+
+def test_mlcore_loads_no_django() -> None:
+    loaded = modules_after("import mlcore.predictor, mlcore.training.recipes.sentiment_analysis, mlcore.__main__")
+    assert "torch" in loaded
+    assert not loaded & {"django", "celery", "webapp", "redis"}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports anywhere."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_nothing_in_webapp_imports_the_worker_or_heavy_mlcore() -> None:
+    heavy = ("mlcore.predictor", "mlcore.batching", "mlcore.decoding", "mlcore.models", "mlcore.training", "torch")
+    for path in (ROOT / "webapp").rglob("*.py"):
+        names = imports(path)
+        assert "webapp.jobs.worker" not in names, path
+        if path.name != "worker.py":
+            assert not {n for n in names if n.startswith(heavy)}, path
+
+
+@pytest.mark.parametrize(
+    ("app", "forbidden"),
+    [
+        ("registry", ("webapp.jobs", "webapp.playground", "webapp.api")),
+        ("jobs", ("webapp.playground", "webapp.api")),
+        ("playground", ("webapp.api",)),
+        ("api", ("webapp.playground",)),
+    ],
+)
+def test_apps_import_downwards_only(app: str, forbidden: tuple[str, ...]) -> None:
+    for path in (ROOT / "webapp" / app).rglob("*.py"):
+        assert not {n for n in imports(path) if n.startswith(forbidden)}, path
+
+
+def test_no_task_is_named_in_shared_code() -> None:
+    shared = [
+        *(ROOT / "webapp").rglob("*.py"),
+        *(ROOT / "static" / "js").glob("*.js"),
+        ROOT / "templates" / "base.html",
+    ]
+    shared += [
+        *(ROOT / "templates" / "playground").glob("*.html"),
+        *(ROOT / "templates" / "components").rglob("*.html"),
+    ]
+    for path in shared:
+        text = path.read_text(encoding="utf-8")
+        assert not [name for name in TASK_NAMES if name in text], path
+
+
+def test_weights_are_never_unpickled() -> None:
+    for path in [*(ROOT / "mlcore").rglob("*.py"), *(ROOT / "webapp").rglob("*.py")]:
+        assert not imports(path) & {"pickle", "dill", "joblib", "shelve"}, path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) != ("torch", "load"), path

@@ -1,0 +1,231 @@
+"""Jobs: submitted, claimed, answered once, whatever happens to their worker."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from mlcore.errors import InvalidInput
+from webapp.jobs import claims, queries, services
+from webapp.jobs.models import Batch, Job, Status, Worker
+from webapp.jobs.owners import Owner
+from webapp.jobs.worker import Server
+from webapp.registry import services as registry
+
+from .conftest import TASK, inputs, reload
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("version")]
+ANNA, BEN = Owner(session="a" * 32), Owner(session="b" * 32)
+
+
+def submit(text: str = "A good film.", owner: Owner = ANNA) -> Job:
+    return services.submit(services.check(TASK, inputs(text)), owner=owner)
+
+
+def claim(limit: int = 64, worker: str = "w") -> list[Job]:
+    return claims.claim(queues=["fast"], worker=worker, limit=limit, max_cost=100_000)
+
+
+def test_a_job_is_answered(run_jobs: Callable[[], None]) -> None:
+    job = submit()
+    run_jobs()
+    job = reload(job)
+    assert job.status == Status.SUCCEEDED
+    assert job.content.output["label"] in ("negative", "neutral", "positive")
+    assert job.answer and job.model_time_s is not None and job.batch_rows == 1
+    assert job.lease_token is None
+
+
+def test_like_jobs_are_batched_and_unlike_lengths_are_not(run_jobs: Callable[[], None]) -> None:
+    short = [submit(f"text {i}") for i in range(10)]
+    long = submit("word " * 2_000)
+    run_jobs()
+    assert {reload(job).batch_rows for job in short} == {10}
+    assert reload(long).batch_rows == 1
+
+
+def test_a_job_is_claimed_once() -> None:
+    jobs = [submit() for _ in range(5)]
+    first, second = claim(limit=3), claim(limit=3)
+    assert [job.pk for job in first + second] == [job.pk for job in jobs]
+    assert claim() == []
+
+
+def test_a_stale_worker_cannot_write() -> None:
+    submit()
+    (stale,) = claim()
+    Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert services.sweep() == 1
+    (fresh,) = claim()
+    assert not services.succeed(stale, {"label": "neutral", "score": 1.0}, model_time_s=1, rows=1)
+    assert services.fail(fresh, "no")
+    assert reload(fresh).status == Status.FAILED
+
+
+def test_a_second_attempt_comes_alone() -> None:
+    jobs = [submit() for _ in range(3)]
+    claim()
+    Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    services.sweep()
+    assert [len(claim()) for _ in jobs] == [1, 1, 1]
+
+
+def test_after_three_attempts_a_job_fails_in_words() -> None:
+    job = submit()
+    for _ in range(3):
+        assert claim()
+        Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        services.sweep()
+    job = reload(job)
+    assert job.status == Status.FAILED
+    assert "3 times" in job.content.error_message
+
+
+def test_a_dead_worker_of_this_host_need_not_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    submit()
+    Worker.objects.create(name="w", host=socket.gethostname(), pid=2**22 + 7, queues=["fast"])
+    claim(worker="w")
+    assert services.sweep() == 1
+
+
+def test_jobs_given_back_count_no_attempt() -> None:
+    submit()
+    (job,) = claim()
+    assert job.lease_token
+    claims.give_back([job.lease_token])
+    job = reload(job)
+    assert (job.status, job.attempts) == (Status.QUEUED, 0)
+
+
+def test_a_cancelled_job_stays_cancelled(run_jobs: Callable[[], None]) -> None:
+    waiting, running = submit(), submit()
+    assert services.cancel(waiting)
+    (held,) = claim()
+    assert held.pk == running.pk
+    assert services.cancel(running)
+    assert not services.succeed(held, {"label": "neutral", "score": 1.0}, model_time_s=1, rows=1)
+    run_jobs()
+    assert {reload(job).status for job in (waiting, running)} == {Status.CANCELLED}
+    assert not services.cancel(waiting)
+
+
+def test_one_poisonous_input_burns_no_neighbour(server: Server, run_jobs: Callable[[], None]) -> None:
+    jobs = [submit("poison" if i == 3 else f"text {i}") for i in range(8)]
+    predictor = server.predictor(jobs[0].version)
+    whole = predictor.forward
+
+    def forward(items: Any) -> Any:
+        if any(item.context.text == "poison" for item in items):
+            raise RuntimeError("boom")
+        return whole(items)
+
+    predictor.forward = forward  # type: ignore[method-assign]
+    run_jobs()
+    found = [reload(job) for job in jobs]
+    assert [job.status == Status.SUCCEEDED for job in found] == [i != 3 for i in range(8)]
+    assert found[3].content.error_message == services.NEUTRAL
+
+
+def test_a_damaged_bundle_is_refused_by_name_and_healed_by_a_new_install(
+    version: Any, server: Server, run_jobs: Callable[[], None], tiny_bundle: Any
+) -> None:
+    path = registry.bundle_path(version) / "weights.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    job = submit()
+    run_jobs()
+    assert "sentiment-analysis/en@1 is unavailable" in reload(job).content.error_message
+    with pytest.raises(registry.ModelUnavailable, match="unavailable"):
+        submit()
+    registry.install(tiny_bundle.path)
+    again = submit()
+    run_jobs()
+    assert reload(again).status == Status.SUCCEEDED
+
+
+def test_interactive_jobs_come_before_bulk_ones_and_bulk_ones_in_turns() -> None:
+    services.submit_batch(TASK, [{"inputs": inputs(f"a{i}")} for i in range(4)], owner=ANNA)
+    services.submit_batch(TASK, [{"inputs": inputs(f"b{i}")} for i in range(2)], owner=BEN)
+    submit("now")
+    order = [claim(limit=1)[0].summary for _ in range(7)]
+    assert order == ["now", "a0", "b0", "a1", "b1", "a2", "a3"]
+
+
+def test_a_bad_item_is_told_at_its_place(run_jobs: Callable[[], None]) -> None:
+    batch, results = services.submit_batch(TASK, [{"inputs": inputs()}, {"inputs": {}}, 3], owner=ANNA)
+    assert [isinstance(result, InvalidInput) for result in results] == [False, True, True]
+    run_jobs()
+    assert queries.batch_progress(batch) == {
+        "counts": {"queued": 0, "running": 0, "succeeded": 1, "failed": 2, "cancelled": 0},
+        "done": 3,
+        "total": 3,
+    }
+
+
+def test_a_full_queue_says_when_to_come_back(settings: Any) -> None:
+    settings.MAX_QUEUED_PER_OWNER = 2
+    submit(), submit()
+    with pytest.raises(services.QueueFull) as error:
+        submit()
+    assert error.value.retry_after_s >= 1
+    submit(owner=BEN)
+    settings.MAX_QUEUED = 3
+    with pytest.raises(services.QueueFull, match="3 jobs are waiting"):
+        submit(owner=BEN)
+
+
+def test_why_a_job_waits_is_said() -> None:
+    first, second = submit(), submit()
+    assert (found := queries.waiting(second)) and found.reason == "no-worker"
+    worker = Worker.objects.create(name="w", host="h", pid=1, queues=["fast"], loading=str(first.version))
+    assert (found := queries.waiting(second)) and found.sentence == "The model is loading."
+    Worker.objects.filter(pk=worker.pk).update(loading="")
+    assert (found := queries.waiting(second)) and found.position == 2
+    assert found.sentence.startswith("2nd in the queue, about ")
+
+
+def test_what_is_old_is_deleted(settings: Any, run_jobs: Callable[[], None]) -> None:
+    old, new = submit(), submit()
+    services.submit_batch(TASK, [{"inputs": inputs()}], owner=ANNA)
+    past = timezone.now() - timedelta(days=settings.RETENTION_DAYS + 1)
+    Job.objects.exclude(pk=new.pk).update(created_at=past)
+    Batch.objects.update(created_at=past)
+    assert services.delete_old() == 2
+    assert list(Job.objects.values_list("pk", flat=True)) == [new.pk]
+    assert not Batch.objects.exists()
+    assert old.pk
+
+
+def test_a_job_that_is_too_slow_is_ended(server: Server, run_jobs: Callable[[], None], monkeypatch: Any) -> None:
+    job = submit()
+    predictor = server.predictor(job.version)
+    monkeypatch.setattr(type(predictor.task), "max_run_s", -1.0)
+
+    class Endless:
+        rows: dict[Any, Any] = {}
+        free_slots = 1
+
+        def add(self, key: Any, item: Any) -> None:
+            self.rows[key] = item
+
+        def step(self) -> list[Any]:
+            return []
+
+        def abort(self, key: Any) -> None:
+            self.rows.pop(key, None)
+
+    predictor.engine = lambda slots=0: Endless()  # type: ignore[method-assign, assignment, return-value]
+    run_jobs()
+    assert "took longer" in reload(job).content.error_message
+
+
+def test_an_unknown_job_is_nobodys() -> None:
+    assert services.job_or_none(uuid.uuid4()) is None

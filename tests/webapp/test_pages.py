@@ -1,0 +1,169 @@
+"""Pages: they show, they refuse at the field, they keep to their policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from webapp.jobs.models import Batch, Job
+from webapp.playground.panels import tint_class
+
+from .conftest import TASK, inputs
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("version")]
+RUN, MANY = f"/tasks/{TASK}/run", f"/tasks/{TASK}/batch"
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", f"/tasks/{TASK}/", "/tasks/text-classification/", "/history/", "/accounts/login/"]
+)
+def test_pages_show_and_keep_to_the_policy(client: Client, path: str) -> None:
+    response = client.get(path)
+    text = response.content.decode()
+    assert response.status_code == 200
+    assert "default-src 'self'" in response["Content-Security-Policy"]
+    for inline in ("<style", " style=", "onclick=", "<script>", "http://", "https://"):
+        assert inline not in text, inline
+
+
+def test_a_job_is_shown_where_it_has_its_address(client: Client, run_jobs: Callable[[], None]) -> None:
+    response = client.post(RUN, inputs("A good film, isn't it?"), headers=HTMX)
+    (job,) = Job.objects.all()
+    assert response["HX-Push-Url"] == f"/jobs/{job.pk}/"
+    assert "No worker is running" in response.content.decode()
+    run_jobs()
+    page = client.get(f"/jobs/{job.pk}/").content.decode()
+    assert "by sentiment-analysis/en@1" in page
+    assert ">isn&#x27;t</span>" in page
+    assert "A good film, isn&#x27;t it?</textarea>" in page
+
+
+def test_without_script_the_form_leads_to_the_result(client: Client) -> None:
+    response = client.post(RUN, inputs())
+    assert response.status_code == 302
+    assert client.get(response["Location"]).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [HTMX, {}])
+def test_an_error_stands_at_its_field_and_keeps_what_was_typed(client: Client, headers: dict[str, str]) -> None:
+    text = "<b>" + "x" * 20_001
+    page = client.post(RUN, inputs(text), headers=headers).content.decode()
+    assert 'aria-invalid="true"' in page
+    assert "20,004 characters; at most 20,000" in page
+    assert "&lt;b&gt;xxx" in page
+    assert not Job.objects.exists()
+
+
+def test_a_lone_surrogate_or_nul_never_breaks_a_page(client: Client) -> None:
+    for text in ("a\0b", " ", ""):
+        assert client.post(RUN, inputs(text), headers=HTMX).status_code == 200
+
+
+def test_a_csv_and_a_txt_are_read(client: Client, run_jobs: Callable[[], None]) -> None:
+    table = SimpleUploadedFile("t.csv", 'id;text\n1;"good; really"\n2;bad\n'.encode("utf-8-sig"))
+    response = client.post(MANY, {"file": table})
+    assert response.status_code == 302
+    run_jobs()
+    page = client.get(response["Location"]).content.decode()
+    assert "2 of 2 done" in page and "good; really" in page
+    client.post(MANY, {"file": SimpleUploadedFile("t.txt", b"one\n\ntwo\n")})
+    assert sorted(Batch.objects.values_list("total", flat=True)) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("upload", "words"),
+    [
+        (("t.csv", b"a,b\n1,2\n"), "no column “text”"),
+        (("t.csv", bytes(range(256)) * 8), "not text in UTF-8"),
+        (("t.csv", b"text\n\0\n"), "binary"),
+        (("t.exe", b"MZ"), "Choose a .txt file"),
+        (("t.txt", b" \n \n"), "no lines yet"),
+        (("t.txt", b"x\n" * 1_001), "1,001 lines"),
+    ],
+)
+def test_a_strange_file_is_refused_in_words(client: Client, upload: tuple[str, bytes], words: str) -> None:
+    response = client.post(MANY, {"file": SimpleUploadedFile(*upload)})
+    assert response.status_code == 422
+    assert words in response.content.decode()
+    assert not Batch.objects.exists()
+
+
+def test_history_filters_and_deletes(client: Client) -> None:
+    for text in ("apples", "pears"):
+        client.post(RUN, inputs(text))
+    client.post(MANY, {"lines": "one\ntwo"})
+    page = client.get("/history/").content.decode()
+    assert all(word in page for word in ("apples", "pears", "2 texts"))
+    assert "pears" not in client.get("/history/", {"q": "apples"}).content.decode()
+    assert "fits this filter" in client.get("/history/", {"status": "failed"}).content.decode()
+    job = Job.objects.get(summary="apples")
+    client.post("/history/delete", {"row": [f"job:{job.pk}", "job:nonsense", "x"]})
+    assert "apples" not in client.get("/history/").content.decode()
+
+
+def test_an_unavailable_model_is_said_on_the_page(client: Client, version: Any) -> None:
+    type(version).objects.update(fault="digest")
+    assert "is unavailable" in client.get(f"/tasks/{TASK}/").content.decode()
+    assert "is unavailable" in client.get("/").content.decode()
+    assert "is unavailable" in client.post(RUN, inputs(), headers=HTMX).content.decode()
+
+
+def test_the_first_administrator_is_made_once(client: Client, settings: Any, django_user_model: Any) -> None:
+    from webapp.playground.setup import setup_path
+
+    path = setup_path()
+    assert path and setup_path() == path
+    assert settings.SETUP_TOKEN_FILE.stat().st_mode & 0o077 == 0
+    assert client.get("/setup/nonsense/").status_code == 404
+    form = {"username": "root", "password1": "a long passphrase", "password2": "a long passphrase"}
+    assert client.post(path, form).status_code == 302
+    assert django_user_model.objects.get().is_superuser
+    assert setup_path() is None
+    assert Client().get(path).status_code == 404
+    for page in ("registry/modelversion", "registry/activation", "jobs/job", "jobs/batch", "jobs/worker"):
+        assert client.get(f"/admin/{page}/").status_code == 200
+
+
+def test_an_administrator_switches_cancels_and_requeues(
+    admin_client: Client, version: Any, run_jobs: Callable[[], None]
+) -> None:
+    admin_client.post(RUN, inputs())
+    (job,) = Job.objects.all()
+    assert admin_client.get(f"/admin/jobs/job/{job.pk}/change/").status_code == 200
+
+    def act(place: str, action: str, pk: Any) -> str:
+        form = {"action": action, "_selected_action": [str(pk)]}
+        return admin_client.post(f"/admin/{place}/", form, follow=True).content.decode()
+
+    assert "1 jobs cancelled" in act("jobs/job", "cancel", job.pk)
+    assert "1 jobs queued again" in act("jobs/job", "requeue", job.pk)
+    run_jobs()
+    assert Job.objects.get().status == "succeeded"
+    assert "already active" in act("registry/modelversion", "activate", version.pk)
+    assert "no earlier version" in act("registry/modelversion", "roll_back", version.pk)
+
+
+def test_health_says_what_is_missing(client: Client) -> None:
+    assert client.get("/healthz/live").json() == {"status": "alive"}
+    response = client.get("/healthz/ready")
+    assert response.status_code == 503
+    assert response.json()["checks"]["redis"] == "does not answer"
+    assert response.json()["checks"]["worker:fast"] == "not running"
+
+
+@pytest.mark.parametrize(
+    ("tint", "name"), [(0.0, ""), (0.05, ""), (0.2, "for-1"), (1.0, "for-5"), (-1.0, "against-5"), (-0.4, "against-2")]
+)
+def test_tints_have_five_steps_a_side(tint: float, name: str) -> None:
+    assert tint_class(tint) == name
+
+
+def test_failure_pages_are_pages(client: Client) -> None:
+    response = client.get("/nothing/")
+    assert response.status_code == 404
+    assert "There is nothing here" in response.content.decode()
