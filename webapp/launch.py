@@ -130,7 +130,8 @@ def main() -> int:
     if link:
         print(f"Make the first administrator, once: {base}{link}", flush=True)
     supervisor = Path(sys.executable).with_name("supervisord")
-    os.execve(supervisor, [str(supervisor), "-c", str(CHECKOUT / "deploy" / "supervisord.conf")], environment)
+    file = environment.get("UNROLL_SUPERVISOR_CONF", str(CHECKOUT / "deploy" / "supervisord.conf"))
+    os.execve(supervisor, [str(supervisor), "-c", file], environment)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""The whole product as real processes: launcher, supervisor, Redis, web, workers, beat."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from supervisor.xmlrpc import SupervisorTransport
+
+from mlcore.bundle import Bundle
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TASK = "sentiment-analysis"
+_NOT_PASSED_ON = ("DJANGO_SETTINGS_MODULE", "REDIS_URL")
+COPIED = ("mlcore", "webapp", "templates", "static", "deploy", "tests", "manage.py")
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait until `condition()` is true, and return what it gave."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if found := condition():
+                return found
+        except (httpx.HTTPError, OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    """One running product."""
+
+    checkout: Path
+    state: Path
+    port: int = field(default_factory=free_port)
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.state.parent / f"{self.state.name}.log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """As `make run` does, after its installs."""
+        environment = {
+            **{
+                name: value for name, value in os.environ.items() if name not in ("DJANGO_SETTINGS_MODULE", "REDIS_URL")
+            },
+            "UNROLL_STATE": str(self.state),
+            "PORT": str(self.port),
+            "WORKER_THREADS": "1",
+            "PYTHONPATH": str(self.checkout),
+            **self.environment,
+        }
+        with (self.state.parent / f"{self.state.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "webapp.launch"],
+                cwd=self.checkout,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(lambda: httpx.get(f"{self.url}/healthz/ready").status_code == 200, 120)
+
+    def stop(self) -> None:
+        """As Ctrl-C does."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=40)
+
+    def kill_everything(self) -> None:
+        """As a power cut does."""
+        pids = [p["pid"] for p in self.supervisor.getAllProcessInfo() if p["pid"]]
+        assert self.process
+        for pid in [self.process.pid, *pids]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def supervisor(self) -> Any:
+        import xmlrpc.client
+
+        from webapp.launch import run_folder
+
+        transport = SupervisorTransport(None, None, f"unix://{run_folder(self.state)}/supervisor.sock")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
+
+    def pid(self, program: str) -> int:
+        return int(self.supervisor.getProcessInfo(program)["pid"])
+
+    def kill(self, program: str) -> None:
+        os.kill(self.pid(program), signal.SIGKILL)
+
+    def post(self, text: str, *, wait: int = 0) -> dict[str, Any]:
+        """Create a job; its answer."""
+        headers = {"Prefer": f"wait={wait}"} if wait else {}
+        answer = httpx.post(
+            f"{self.url}/api/v1/jobs", json={"task": TASK, "inputs": {"text": text}}, headers=headers, timeout=40
+        )
+        assert answer.status_code in (200, 202), answer.text
+        return answer.json()  # type: ignore[no-any-return]
+
+    def get(self, job: dict[str, Any]) -> dict[str, Any]:
+        """A job as it stands."""
+        return httpx.get(self.url + job["urls"]["get"]).json()  # type: ignore[no-any-return]
+
+    def finish(self, job: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+        """A job when it is over."""
+        until(lambda: self.get(job)["status"] in ("succeeded", "failed", "cancelled"), seconds)
+        return self.get(job)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The product with its shipped bundles, shared by the tests that leave it as it was."""
+    running = Stack(ROOT, tmp_path_factory.mktemp("stack") / "state")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def saboteur(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Stack]:
+    """A copy of the checkout with a tiny bundle, short patience, and texts that do harm."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    skip = shutil.ignore_patterns("__pycache__", "bundles")
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, checkout / name, **({"ignore": skip} if (ROOT / name).is_dir() else {}))  # type: ignore[operator]
+    shutil.copytree(tiny_bundle.path, checkout / "mlcore" / "bundles" / TASK / "en")
+    conf = tmp_path / "supervisord.conf"
+    text = (ROOT / "deploy" / "supervisord.conf").read_text()
+    assert "--include webapp.jobs.worker" in text
+    conf.write_text(text.replace("--include webapp.jobs.worker", "--include webapp.jobs.worker,tests.stack.saboteur"))
+    environment = {"UNROLL_SUPERVISOR_CONF": str(conf), "STEP_TIMEOUT_S": "3", "LEASE_S": "4"}
+    running = Stack(checkout, tmp_path / "state", environment=environment)
+    running.start()
+    yield running
+    running.stop()

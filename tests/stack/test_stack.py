@@ -1,0 +1,174 @@
+"""Nothing is lost and nothing is answered twice, with real processes and real kills."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from tests.conftest import make_bundle
+from webapp.launch import run_folder
+
+from .conftest import ROOT, TASK, Stack, until
+
+pytestmark = pytest.mark.stack
+
+
+def test_a_job_is_done_while_the_caller_waits(stack: Stack) -> None:
+    job = stack.post("A wonderful film.", wait=30)
+    assert job["status"] == "succeeded"
+    assert job["output"]["label"] == "positive"
+
+
+def test_events_tell_of_a_job(stack: Stack) -> None:
+    job = stack.post("A dull film.")
+    with httpx.stream("GET", stack.url + job["urls"]["events"], timeout=20) as answer:
+        text = "".join(answer.iter_text())
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert text.rstrip().split("event: ")[-1].startswith("done\n")
+    assert json.loads(text.rstrip().rsplit("data: ", 1)[1])["status"] == "succeeded"
+
+
+def test_a_thousand_lines_come_back_in_order_and_batched(stack: Stack) -> None:
+    items = [{"inputs": {"text": f"Number {n} is {'good' if n % 2 else 'bad'}."}} for n in range(1_000)]
+    created = httpx.post(f"{stack.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60)
+    assert created.status_code == 202
+    urls = created.json()["batch"]["urls"]
+    until(lambda: httpx.get(stack.url + urls["get"], timeout=20).json()["counts"]["succeeded"] == 1_000, 180)
+    rows = list(csv.DictReader(io.StringIO(httpx.get(stack.url + urls["csv"], timeout=60).text)))
+    assert [row["text"] for row in rows] == [item["inputs"]["text"] for item in items]
+    right = sum(row["label"] == ("positive" if n % 2 else "negative") for n, row in enumerate(rows))
+    assert right > 700
+    with httpx.stream("GET", stack.url + urls["events"], timeout=20) as answer:
+        assert "event: done" in "".join(answer.iter_text())
+
+
+def test_without_redis_a_submit_is_answered_at_once_and_done_later(stack: Stack) -> None:
+    stack.supervisor.stopProcess("redis")
+    try:
+        started = time.monotonic()
+        job = stack.post("A good film.")
+        assert time.monotonic() - started < 2
+        assert job["status"] == "queued"
+        assert httpx.get(f"{stack.url}/healthz/ready").status_code == 503
+    finally:
+        stack.supervisor.startProcess("redis")
+    assert stack.finish(job, 90)["status"] == "succeeded"
+
+
+def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing(saboteur: Stack) -> None:
+    jobs = [saboteur.post(f"SLOW {n}") for n in range(30)]
+    until(lambda: any(saboteur.get(job)["status"] == "running" for job in jobs))
+    saboteur.kill("fast")
+    done = [saboteur.finish(job, 90) for job in jobs]
+    assert {job["status"] for job in done} == {"succeeded"}
+    assert max(job["attempts"] for job in done) == 2
+
+
+def test_an_emptied_redis_loses_nothing(saboteur: Stack) -> None:
+    saboteur.supervisor.stopProcess("fast")
+    jobs = [saboteur.post(f"text {n}") for n in range(10)]
+    assert "No worker is running" in until(lambda: saboteur.get(jobs[0])["waiting"])
+    redis.Redis(unix_socket_path=f"{run_folder(saboteur.state)}/redis.sock").flushall()
+    saboteur.supervisor.startProcess("fast")
+    assert {saboteur.finish(job, 60)["status"] for job in jobs} == {"succeeded"}
+
+
+def test_everything_killed_at_once_loses_nothing(saboteur: Stack) -> None:
+    jobs = [saboteur.post(f"SLOW {n}") for n in range(20)]
+    until(lambda: any(saboteur.get(job)["status"] == "running" for job in jobs))
+    saboteur.kill_everything()
+    saboteur.start()
+    assert {saboteur.finish(job, 90)["status"] for job in jobs} == {"succeeded"}
+
+
+def test_a_poisonous_and_a_hanging_input_fail_in_words_and_burn_no_neighbour(saboteur: Stack) -> None:
+    poison, hang = saboteur.post("KILL"), saboteur.post("HANG")
+    good = [saboteur.post(f"text {n}") for n in range(5)]
+    assert {saboteur.finish(job, 120)["status"] for job in good} == {"succeeded"}
+    for job in (poison, hang):
+        ended = saboteur.finish(job, 180)
+        assert ended["status"] == "failed"
+        assert "tried 3 times" in ended["error"]["message"]
+
+
+def test_a_second_version_answers_after_the_next_start_and_can_be_rolled_back(
+    saboteur: Stack, tmp_path_factory
+) -> None:  # type: ignore[no-untyped-def]
+    assert saboteur.post("text", wait=30)["version"].endswith("@1")
+    saboteur.stop()
+    place = saboteur.checkout / "mlcore" / "bundles" / TASK / "en"
+    shutil.rmtree(place)
+    shutil.copytree(make_bundle(TASK, tmp_path_factory.mktemp("two"), version=2).path, place)
+    saboteur.start()
+    job = saboteur.post("text", wait=30)
+    assert (job["version"], job["status"]) == (f"{TASK}/en@2", "succeeded")
+    code = f"import django; django.setup(); from webapp.registry import services; services.roll_back({TASK!r}, 'en')"
+    environment = {"UNROLL_STATE": str(saboteur.state), "DJANGO_SETTINGS_MODULE": "webapp.settings", "PATH": "/usr/bin"}
+    subprocess.run([sys.executable, "-c", code], cwd=saboteur.checkout, env=environment, check=True)
+    job = saboteur.post("text", wait=30)
+    assert (job["version"], job["status"]) == (f"{TASK}/en@1", "succeeded")
+
+
+def test_ctrl_c_ends_every_process(saboteur: Stack) -> None:
+    pids = [process["pid"] for process in saboteur.supervisor.getAllProcessInfo()]
+    assert len(pids) == 5 and all(pids)
+    saboteur.stop()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def launch(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "webapp.launch"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "UNROLL_STATE": str(tmp_path / "state"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = launch(tmp_path, PORT=str(port))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"Port {port} on 127.0.0.1 is taken")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_none_is_said_in_one_sentence(tmp_path: Path) -> None:
+    ended = launch(tmp_path, PORT="eighty")
+    assert ended.returncode == 1
+    assert "must be a number" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webapp import launch as launcher
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1, 1, 5 << 20))  # type: ignore[attr-defined]
+    with pytest.raises(launcher.GroundError, match="5 MB left"):
+        launcher.check_disk(tmp_path)
+
+
+def test_a_worker_told_to_stop_leaves_at_once(saboteur: Stack) -> None:
+    pid = saboteur.pid("fast")
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: saboteur.pid("fast") not in (0, pid), 30)
+    assert saboteur.post("text", wait=30)["status"] == "succeeded"
