@@ -334,7 +334,9 @@ def toy() -> tuple[Model, dict[str, bytes], dict[str, Tensor]]:
     tokenizer = WordTokenizer.train(texts * 5, vocab_size=120)
     torch.manual_seed(1)
     sizes: dict[str, Any] = {"embed_dim": 24, "hidden_dim": 16, "head_dim": 16}
-    dropouts = dict.fromkeys(("token_dropout", "embed_dropout", "dropout", "weight_dropout", "head_dropout"), 0.0)
+    dropouts: dict[str, Any] = dict.fromkeys(
+        ("token_dropout", "embed_dropout", "dropout", "weight_dropout", "head_dropout"), 0.0
+    )
     model = Model(Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **sizes, **dropouts))
     examples = [Example(texts[0], POSITIVE, True), Example(texts[-1], NEGATIVE, False)]
     return model, {"tokenizer.model": tokenizer.model}, to_batch(_encode_all(tokenizer, examples))

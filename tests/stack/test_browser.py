@@ -1,0 +1,133 @@
+"""A person at the page, in a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from .conftest import TASK, Stack
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+REQUIRED = os.environ.get("UNROLL_REQUIRE_BROWSER") == "1"
+SHOTS = Path(__file__).resolve().parent.parent / "screenshots"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM and not REQUIRED, reason="browser tests skipped: no Chromium on PATH"),
+]
+SIZES = {"phone": (390, 844), "desktop": (1280, 800)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "browser tests are required here, but there is no Chromium on PATH"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=[("desktop", "light"), ("phone", "dark")], ids="-".join)
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    size, scheme = request.param
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    opened = context.new_page()
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    yield opened
+    context.close()
+    assert [words for words in said if "404" not in words] == []
+
+
+def shoot(page: Page, name: str, request: pytest.FixtureRequest) -> None:
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}-{request.node.callspec.id}.png", full_page=True)
+
+
+def clean(page: Page) -> None:
+    found: Any = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width[0] <= width[1], "the page scrolls sideways"
+
+
+def test_a_review_is_typed_and_its_label_read(stack: Stack, page: Page, request: pytest.FixtureRequest) -> None:
+    page.goto(f"{stack.url}/tasks/{TASK}/")
+    page.fill("#text", "A wonderful, warm film. I loved every minute.")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".answer")).to_contain_text("Positive", timeout=30_000)
+    assert "/jobs/" in page.url
+    page.locator(".cell", has_text="wonderful").focus()
+    expect(page.locator("[data-detail-place]")).to_contain_text("positive")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator(".cell.pinned")).to_have_count(1)
+    clean(page)
+    shoot(page, "result", request)
+    page.reload()
+    expect(page.locator(".answer")).to_contain_text("Positive")
+    page.goto(f"{stack.url}/history/")
+    expect(page.locator(".rows")).to_contain_text("A wonderful, warm film")
+    clean(page)
+    shoot(page, "history", request)
+
+
+def test_a_job_waits_for_a_worker_is_cancelled_and_another_answered(
+    stack: Stack, page: Page, request: pytest.FixtureRequest
+) -> None:
+    stack.supervisor.stopProcess("fast")
+    try:
+        page.goto(f"{stack.url}/tasks/{TASK}/")
+        page.fill("#text", "To be cancelled.")
+        page.click("[data-run]")
+        expect(page.locator("#result")).to_contain_text("No worker is running", timeout=15_000)
+        clean(page)
+        shoot(page, "no-worker", request)
+        page.click("text=Cancel")
+        expect(page.locator("#result")).to_contain_text("Cancelled")
+        page.fill("#text", "What a great day.")
+        page.click("[data-run]")
+        expect(page.locator("#result")).to_contain_text("No worker is running", timeout=15_000)
+    finally:
+        stack.supervisor.startProcess("fast")
+    expect(page.locator(".answer")).to_be_visible(timeout=60_000)
+
+
+def test_many_lines_get_a_table(stack: Stack, page: Page, request: pytest.FixtureRequest) -> None:
+    page.goto(f"{stack.url}/tasks/{TASK}/")
+    page.fill("#lines", "A joy from start to end.\nA waste of an evening.\n" * 5)
+    page.click("text=Read all")
+    expect(page.locator("#result")).to_contain_text("10 of 10 done", timeout=60_000)
+    clean(page)
+    shoot(page, "batch", request)
+
+
+def test_pages_are_accessible(stack: Stack, page: Page, request: pytest.FixtureRequest) -> None:
+    for name, path in (
+        ("home", "/"),
+        ("task", f"/tasks/{TASK}/"),
+        ("login", "/accounts/login/"),
+        ("missing", "/nothing/"),
+    ):
+        page.goto(stack.url + path)
+        clean(page)
+        shoot(page, name, request)
+
+
+def test_an_empty_text_is_refused_at_its_field(stack: Stack, page: Page, request: pytest.FixtureRequest) -> None:
+    page.goto(f"{stack.url}/tasks/{TASK}/")
+    page.click("[data-run]")
+    expect(page.locator("#text-error")).to_contain_text("nothing to read")
+    expect(page.locator("#text")).to_be_focused()
+    clean(page)
+    shoot(page, "refused", request)
