@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -57,11 +56,11 @@ class Run:
         """A progress bar to hand to the trainer."""
         return partial(tqdm, desc=description, mininterval=10, smoothing=0.05)
 
-    def record(self, name: str, started: float) -> None:
-        """Add the time of a stage to the run's ledger, so that the card can say what it took."""
+    def record(self, name: str, seconds: float) -> None:
+        """Write a stage's time, all its sittings together, into the run's ledger: the card says what it took."""
         path = self.folder / "seconds.json"
         ledger = json.loads(path.read_text()) if path.exists() else {}
-        ledger[name] = round(time.monotonic() - started, 1)
+        ledger[name] = round(seconds, 1)
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(ledger))
 

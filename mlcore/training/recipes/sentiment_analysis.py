@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -197,7 +196,6 @@ def make_tokenizer(run: Run, size: Size, texts: Sequence[str]) -> WordTokenizer:
 
 def pretrain(run: Run, size: Size, model: Model, tokenizer: WordTokenizer, texts: Sequence[str]) -> None:
     """Teach the encoder English: both directions name their next token."""
-    started = time.monotonic()
     order = np.random.default_rng(run.seed).permutation(len(texts))
     stream = np.concatenate([encode(tokenizer, texts[i])[:-1] for i in order])
     held_out = min(DEV_TOKENS, len(stream) // 10)
@@ -211,7 +209,7 @@ def pretrain(run: Run, size: Size, model: Model, tokenizer: WordTokenizer, texts
         losses = [module.full_loss(rows) for rows in dev.split(32)]  # type: ignore[operator]
         return {"minus_nats": -sum(losses) / len(losses)}
 
-    Trainer(
+    trainer = Trainer(
         language_model,
         settings=replace(size.pretrain, seed=run.seed),
         batches=StreamBatches(stream, rows=size.rows, steps=size.steps, seed=run.seed),
@@ -220,20 +218,20 @@ def pretrain(run: Run, size: Size, model: Model, tokenizer: WordTokenizer, texts
         monitor="minus_nats",
         folder=run.folder / "pretrain",
         progress=run.progress("pre-training"),
-    ).fit(resume=run.resume)
-    run.record("pretrain", started)
+    )
+    trainer.fit(resume=run.resume)
+    run.record("pretrain", trainer.state.seconds)
 
 
 def finetune(
     run: Run, size: Size, model: Model, sources: list[tuple[float, list[Encoded]]], dev: dict[str, list[Encoded]]
 ) -> Model:
     """Teach the encoder to judge: the head alone first, then everything, the lower layers more slowly."""
-    started = time.monotonic()
     settings = replace(size.finetune, seed=run.seed)
     frozen = settings.steps // 30
     lower = [*model.embedding.parameters(), *model.encoder.parameters()]
     upper = [*model.attention.parameters(), *model.head.parameters()]
-    Trainer(
+    trainer = Trainer(
         model,
         settings=settings,
         batches=ExampleBatches(sources, tokens_per_batch=size.tokens_per_batch, seed=run.seed),
@@ -243,8 +241,9 @@ def finetune(
         folder=run.folder / "finetune",
         groups=[(upper, 1.0, 0), (lower, 0.6, frozen)],
         progress=run.progress("fine-tuning"),
-    ).fit(resume=run.resume)
-    run.record("finetune", started)
+    )
+    trainer.fit(resume=run.resume)
+    run.record("finetune", trainer.state.seconds)
     return model
 
 
