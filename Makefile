@@ -1,13 +1,12 @@
 # make run     set up everything and serve on http://127.0.0.1:8000 (PORT=..., HOST=... change it)
 # make test    set up everything and run the tests
 # make check   ruff, formatter, mypy, templates
-# make bench   measure speed; a table and benchmarks/results/*.json
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 INDEX = $(if $(UNROLL_TORCH_INDEX),--extra-index-url $(UNROLL_TORCH_INDEX))
 
-.PHONY: run test check format bench clean
+.PHONY: run test check format clean
 .DEFAULT_GOAL := run
 
 $(VENV)/bin/python:
@@ -38,9 +37,6 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format --quiet .
 	@git ls-files 'templates/*.html' | xargs $(VENV)/bin/djade --target-version 5.2
-
-bench: $(VENV)/.dev
-	@$(VENV)/bin/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
