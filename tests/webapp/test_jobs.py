@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -225,7 +224,3 @@ def test_a_job_that_is_too_slow_is_ended(server: Server, run_jobs: Callable[[], 
     predictor.engine = lambda slots=0: Endless()  # type: ignore[method-assign, assignment, return-value]
     run_jobs()
     assert "took longer" in reload(job).content.error_message
-
-
-def test_an_unknown_job_is_nobodys() -> None:
-    assert services.job_or_none(uuid.uuid4()) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -285,8 +284,3 @@ def delete_old() -> int:
         events.forget(ids)
     Batch.objects.filter(created_at__lt=limit).delete()
     return total
-
-
-def job_or_none(pk: uuid.UUID) -> Job | None:
-    """A job with what its page shows."""
-    return Job.objects.select_related("content", "version", "batch").filter(pk=pk).first()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlcore import batching, task
+from mlcore import task
 from mlcore.errors import InvalidInput
 from mlcore.models.lstm_classifier import Config, Model
 from mlcore.predictor import Predictor
-from mlcore.text import WordTokenizer, split_words
+from mlcore.text import WordTokenizer
 from mlcore.training import corpora, sentiment_card
 from mlcore.training import sentiment_evaluation as evaluation
-from mlcore.training.corpora import LABELS, NEGATIVE, NEUTRAL, POSITIVE, Example, Source
-from mlcore.training.data import bucket_batches, padded_length
+from mlcore.training.corpora import LABELS, NEGATIVE, POSITIVE, Example, Source
+from mlcore.training.data import bucket_batches
 from mlcore.training.language_model import BidirectionalLM, StreamBatches
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
+from mlcore.training.sentiment_batches import (
+    Encoded,
+    ExampleBatches,
+    encode,
+    encode_all,
+    loss,
+    masked_logits,
+    to_batch,
+)
 from mlcore.training.sentiment_evaluation import score
 from mlcore.training.trainer import Settings, Trainer
 
@@ -38,7 +47,6 @@ LICENCE = (
     "Weights for research and non-commercial use: trained among others on IMDB reviews, tweets under Twitter's "
     "terms and Financial PhraseBank (CC BY-NC-SA 3.0). See the card."
 )
-LONGEST = 400  # tokens of a training example; longer reviews are cropped in training, read whole in use
 DEV_TOKENS = 40_000  # tokens held out of the unlabelled stream to watch the language model
 
 
@@ -81,85 +89,6 @@ SIZES = {
         rows=64,
     ),
 }
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """An example as ids, wrapped in eos as the language model saw texts."""
-
-    tokens: NDArray[np.int32]
-    example: Example
-
-
-def encode(tokenizer: WordTokenizer, text: str) -> NDArray[np.int32]:
-    """Token ids of a text between two eos."""
-    ids, _ = tokenizer.encode(split_words(text))
-    return np.array([tokenizer.eos_id, *ids, tokenizer.eos_id], dtype=np.int32)
-
-
-class ExampleBatches:
-    """Labelled examples of all sources, each at its share, in batches of like length."""
-
-    def __init__(self, sources: list[tuple[float, list[Encoded]]], *, tokens_per_batch: int, seed: int) -> None:
-        self.sources, self.tokens_per_batch, self.seed = sources, tokens_per_batch, seed
-
-    def _draw(self, generator: np.random.Generator) -> list[Encoded]:
-        drawn: list[Encoded] = []
-        for share, examples in self.sources:
-            whole, part = divmod(share, 1)
-            drawn += examples * int(whole)
-            drawn += [examples[i] for i in generator.permutation(len(examples))[: int(part * len(examples))]]
-        return [replace(e, tokens=_crop(e.tokens, generator)) for e in drawn]
-
-    def epoch(self, number: int, *, skip: int) -> Iterator[dict[str, Tensor]]:
-        """Batches of tokens, lengths, target, binary and weight."""
-        generator = np.random.default_rng([self.seed, number])
-        drawn = self._draw(generator)
-        batches = bucket_batches(
-            [len(e.tokens) for e in drawn],
-            tokens_per_batch=self.tokens_per_batch,
-            max_rows=256,
-            generator=generator,
-        )
-        for indices in batches[skip:]:
-            yield to_batch([drawn[i] for i in indices])
-
-
-def _crop(tokens: NDArray[np.int32], generator: np.random.Generator) -> NDArray[np.int32]:
-    """A window of a long text: half the time its end, where reviewers sum up."""
-    spare = len(tokens) - LONGEST
-    if spare <= 0:
-        return tokens
-    start = spare if generator.random() < 0.5 else int(generator.integers(spare + 1))
-    return tokens[start : start + LONGEST]
-
-
-def to_batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:
-    """Collate examples, padded to one of the few lengths."""
-    longest = padded_length(max(len(row.tokens) for row in rows))
-    batch = batching.collate([{"tokens": row.tokens} for row in rows], pad_to=longest)
-    batch["target"] = torch.tensor([row.example.target for row in rows])
-    batch["binary"] = torch.tensor([row.example.binary for row in rows])
-    batch["weight"] = torch.tensor([row.example.weight for row in rows])
-    return batch
-
-
-def masked_logits(logits: Tensor, binary: Tensor) -> Tensor:
-    """Take the neutral class away from rows (B,) whose set does not label it; logits (B, 3)."""
-    neutral = torch.zeros_like(logits, dtype=torch.bool)
-    neutral[:, NEUTRAL] = True
-    return logits.masked_fill(neutral & binary[:, None], float("-inf"))
-
-
-def loss(model: nn.Module, batch: dict[str, Tensor], *, label_smoothing: float = 0.05) -> Tensor:
-    """Weighted cross-entropy over the classes that each row's set knows, smoothed over these."""
-    logits = masked_logits(model(batch["tokens"], batch["lengths"]).float(), batch["binary"])
-    log_p = logits.log_softmax(dim=-1)  # (B, 3)
-    known = torch.isfinite(log_p)
-    smooth = log_p.masked_fill(~known, 0.0).sum(dim=-1) / known.sum(dim=-1)
-    picked = log_p.gather(1, batch["target"][:, None])[:, 0]
-    per_row = -(1 - label_smoothing) * picked - label_smoothing * smooth
-    return (per_row * batch["weight"]).sum() / batch["weight"].sum()
 
 
 def dev_logits(model: Model, examples: Sequence[Encoded]) -> NDArray[np.float32]:
@@ -247,10 +176,6 @@ def finetune(
     return model
 
 
-def _encode_all(tokenizer: WordTokenizer, examples: Sequence[Example]) -> list[Encoded]:
-    return [Encoded(encode(tokenizer, example.text), example) for example in examples]
-
-
 def _limited(sources: list[Source], limit: int) -> list[Source]:
     return [replace(source, examples=source.examples[:limit]) for source in sources] if limit else sources
 
@@ -271,8 +196,8 @@ def train(run: Run) -> Path:
     model = Model(config)
     model.load_state_dict(reader.state_dict())
     dev = corpora.dev_sets(run.data)
-    dev_encoded = {name: _encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
-    encoded = [(source.share, _encode_all(tokenizer, source.examples)) for source in sources]
+    dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
+    encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]
     finetune(run, size, model, encoded, dev_encoded)
     model = calibrate(model, dev_encoded)
     return publish(run, model, tokenizer, sources, dev_encoded)
@@ -338,4 +263,4 @@ def toy() -> tuple[Model, dict[str, bytes], dict[str, Tensor]]:
     )
     model = Model(Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **sizes, **dropouts))
     examples = [Example(texts[0], POSITIVE, True), Example(texts[-1], NEGATIVE, False)]
-    return model, {"tokenizer.model": tokenizer.model}, to_batch(_encode_all(tokenizer, examples))
+    return model, {"tokenizer.model": tokenizer.model}, to_batch(encode_all(tokenizer, examples))
