@@ -81,7 +81,8 @@ class Engine(Generic[Key]):
 
     def _chunks(self, items: list[Item]) -> Iterator[list[Item]]:
         """Cut where padding to the longest would exceed the task's cost cap."""
-        cap = self.predictor.task.max_batch_cost
+        spec = self.predictor.task
+        cap = spec.max_batch_cost_cpu if self.predictor.device.type == "cpu" else spec.max_batch_cost
         chunk: list[Item] = []
         for item in items:
             longest = max([item.cost, *(other.cost for other in chunk)])

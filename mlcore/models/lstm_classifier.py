@@ -94,17 +94,16 @@ class Model(nn.Module):
         2017, https://arxiv.org/abs/1703.01365) from the zero embedding: signed, unlike attention.
         """
         tokens, lengths = batch["tokens"], batch["lengths"]
-        with torch.inference_mode():
-            probabilities = (self(tokens, lengths) / self.config.temperature).softmax(dim=-1)  # (B, C)
         embedded = self.embedding(tokens).detach()  # (B, T, E)
         total = torch.zeros_like(embedded)
         steps = self.config.attribution_steps
-        for step in range(steps):
+        for step in range(steps):  # the last point is the text itself: its logits are the answer
             point = (embedded * ((step + 1) / steps)).requires_grad_()
-            logits = self.classify(point, lengths)
+            logits = self.classify(point, lengths)  # (B, C)
             margin = logits[:, self.config.positive] - logits[:, self.config.negative]  # (B,)
             (gradient,) = torch.autograd.grad(margin.sum(), point)
             total += gradient
+        probabilities = (logits.detach() / self.config.temperature).softmax(dim=-1)  # (B, C)
         weights = (total / steps * embedded).sum(dim=-1)  # (B, T)
         return [
             {"probabilities": row_p.tolist(), "weights": row_w[:length].tolist()}
