@@ -110,7 +110,7 @@ def training_sources(folder: Path) -> list[Source]:
         Source("SST-5 phrases", 0.5, _fine(_table(folder, "sst5.train_phrases"))),
         Source("MR", 1.0, _binary(mr)),
         Source("CR", 2.0, _binary(_table(folder, "cr.train"))),
-        Source("SemEval-2017", 1.0, _balanced(_ternary(_table(folder, "semeval2017_3class.train")))),
+        Source("SemEval-2017", 2.0, _balanced(_ternary(_table(folder, "semeval2017_3class.train")))),
         Source("GoEmotions", 0.5, _emotions(_table(folder, "goemotions.train"))),
         Source("PhraseBank", 1.0, _ternary(_table(folder, "phrasebank50.train"))),
     ]

@@ -230,6 +230,8 @@ class Trainer:
             random = file.get_tensor("random")
         self.model.load_state_dict(kinds["model"])
         self.average, self.best = kinds["average"], kinds["best"]
+        if self.state.step < int(self.settings.average_from * self.settings.steps):
+            self.average = {}  # the run was made longer: averaging begins anew, late
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in kinds["optimizer"].items():
             index, _, what = name.partition(".")

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlcore import task
+from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
 from mlcore.models.lstm_classifier import Config, Model
-from mlcore.predictor import Predictor
+from mlcore.predictor import Predictor, load_model
 from mlcore.text import WordTokenizer
 from mlcore.training import corpora, sentiment_card
 from mlcore.training import sentiment_evaluation as evaluation
@@ -41,7 +42,7 @@ from mlcore.training.trainer import Settings, Trainer
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 MODEL = "lstm-classifier"
 LICENCE = (
     "Weights for research and non-commercial use: trained among others on IMDB reviews, tweets under Twitter's "
@@ -78,8 +79,8 @@ SIZES = {
     "base": Size(
         vocab_size=16_000,
         model={},
-        pretrain=Settings(steps=3_000, max_lr=2.5e-3, evaluate_every=500),
-        finetune=Settings(steps=2_000, max_lr=1e-3, evaluate_every=250, weight_decay=0.02),
+        pretrain=Settings(steps=12_000, max_lr=2.5e-3, evaluate_every=1_000),
+        finetune=Settings(steps=6_000, max_lr=1e-3, evaluate_every=500, weight_decay=0.02),
     ),
     "large": Size(
         vocab_size=16_000,
@@ -180,12 +181,20 @@ def _limited(sources: list[Source], limit: int) -> list[Source]:
     return [replace(source, examples=source.examples[:limit]) for source in sources] if limit else sources
 
 
-def train(run: Run) -> Path:
-    """The whole recipe; returns the folder of the finished bundle."""
-    size = SIZES[run.size]
-    sources = _limited(corpora.training_sources(run.data), size.texts)
-    texts = corpora.unlabelled_texts(run.data)
-    texts = texts[: 5 * size.texts] if size.texts else texts
+def _start(run: Run) -> tuple[WordTokenizer, Model]:
+    """Vocabulary and weights of the bundle that the run goes on from; its language model need not be learnt again."""
+    bundle = Bundle.open(run.init)  # type: ignore[arg-type]
+    if bundle.task != run.task:
+        raise InvalidInput("init", f"{run.init} is a bundle of {bundle.task}, not of {run.task}.")
+    found = load_model(bundle)
+    assert isinstance(found, Model)
+    model = Model(replace(found.config, temperature=1.0))
+    model.load_state_dict(found.state_dict())
+    return WordTokenizer(bundle.read("tokenizer.model")), model
+
+
+def _read_first(run: Run, size: Size, texts: Sequence[str]) -> tuple[WordTokenizer, Model]:
+    """A fresh vocabulary, and a model that has read all texts as a language model."""
     tokenizer = make_tokenizer(run, size, texts)
     torch.manual_seed(run.seed)
     config = Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **size.model)  # type: ignore[arg-type]
@@ -195,6 +204,16 @@ def train(run: Run) -> Path:
     pretrain(run, size, reader, tokenizer, texts)
     model = Model(config)
     model.load_state_dict(reader.state_dict())
+    return tokenizer, model
+
+
+def train(run: Run) -> Path:
+    """The whole recipe; returns the folder of the finished bundle."""
+    size = SIZES[run.size]
+    sources = _limited(corpora.training_sources(run.data), size.texts)
+    texts = corpora.unlabelled_texts(run.data)
+    texts = texts[: 5 * size.texts] if size.texts else texts
+    tokenizer, model = _start(run) if run.init else _read_first(run, size, texts)
     dev = corpora.dev_sets(run.data)
     dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
     encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]
