@@ -67,6 +67,7 @@ class Product:
     def load(self, users: int, seconds: int, words: int) -> dict[str, Any]:
         """Run the load generator; p50 and p95 in ms."""
         command = [sys.executable, "-m", "benchmarks.load", self.url, TASK, str(users), str(seconds), str(words)]
+        before = self.cpu_s()
         found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
         latencies, overheads = sorted(found["latencies"]), sorted(found["overheads"])
         return {
@@ -76,7 +77,10 @@ class Product:
             "latency_ms": {"p50": _ms(latencies, 50), "p95": _ms(latencies, 95)},
             "overhead_ms": {"p50": _ms(overheads, 50), "p95": _ms(overheads, 95)},
             "mean_batch": self.mean_batch(len(latencies)),
-            "load_generator_cores": round(found["cpu_s"] / found["seconds"], 2),
+            "cores": {
+                **{name: round((used - before[name]) / found["seconds"], 2) for name, used in self.cpu_s().items()},
+                "load generator": round(found["cpu_s"] / found["seconds"], 2),
+            },
         }
 
     def mean_batch(self, jobs: int) -> float:
@@ -102,6 +106,15 @@ class Product:
             if "worker" in words:
                 name = next(word for word in words if "@" in word).split("@")[0]
             found[name] = int(entry.name)
+        return found
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds used so far, by program (Linux only)."""
+        tick = os.sysconf("SC_CLK_TCK")
+        found = {}
+        for name, pid in self.processes().items():
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            found[name] = (int(fields[11]) + int(fields[12])) / tick  # utime, stime
         return found
 
     def memory_mb(self) -> dict[str, int]:

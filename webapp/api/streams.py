@@ -17,6 +17,7 @@ from webapp.jobs.events import Listener
 from webapp.jobs.models import TERMINAL, Batch, Job
 
 LONGEST_S = 600.0  # then the browser connects again, with Last-Event-ID
+LOOK_S = 2.0  # the same for who waits for the end only: looking costs the database a connection
 BEAT_S = 1.0  # how often the row is looked at: a place in the queue moves, or Redis is silent
 
 
@@ -93,10 +94,12 @@ async def follow_batch(batch: Batch) -> AsyncIterator[str]:
 async def wait_for(job: UUID, seconds: float) -> None:
     """Come back when a job is over or the time is."""
     end = time.monotonic() + seconds
-    async with Listener([str(job)]) as listener:
+    # from the first event on: what was written before this began to listen is not missed
+    async with Listener([str(job)], last="0-0") as listener:
         while (left := end - time.monotonic()) > 0:
+            look = time.monotonic() + min(left, LOOK_S)
+            while (left := look - time.monotonic()) > 0 and (told := await listener.wait(left)):
+                if any(event == "done" for _, _, event, _ in told):
+                    return
             if await Job.objects.filter(pk=job, status__in=TERMINAL).aexists():
                 return
-            for _, _, event, _ in await listener.wait(min(left, BEAT_S)):
-                if event == "done":
-                    return

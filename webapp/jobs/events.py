@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -61,14 +62,25 @@ def forget(jobs: list[UUID]) -> None:
         logger.warning("streams of erased jobs stay until they expire: Redis does not answer")
 
 
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+
+
+def _client() -> Any:
+    """The running loop's client: its pool grows to as many connections as listeners wait at once."""
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        _clients[loop] = redis.asyncio.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=30.0, socket_connect_timeout=1.0, decode_responses=True, retry=None
+        )
+    return _clients[loop]
+
+
 class Listener:
     """Follows the streams of some jobs from one async request; use as a context manager."""
 
     def __init__(self, jobs: list[str], *, last: str = "") -> None:
         self.last = {key(job): last or "$" for job in jobs}
-        self.client: Any = redis.asyncio.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=30.0, socket_connect_timeout=1.0, decode_responses=True, retry=None
-        )
+        self.client = _client()
 
     async def __aenter__(self) -> Listener:
         """Remember where each stream ends now, so that nothing written from here on is missed."""
@@ -82,7 +94,7 @@ class Listener:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.client.aclose()
+        """The connection stays in the loop's pool for the next one."""
 
     async def wait(self, timeout_s: float) -> list[tuple[str, str, str, Any]]:
         """Events that came within the time: (job, id, event, data). Without Redis it sleeps half a second."""

@@ -188,19 +188,19 @@ def wake(queue: str) -> None:
         logger.warning("no wake-up for %s: Redis does not answer (%s)", queue, type(error).__name__)
 
 
-def succeed(job: Job, output: dict[str, Any], *, model_time_s: float, rows: int) -> bool:
-    """Store an answer; False when the job is no longer this worker's."""
-    spec = tasks.get(job.task)
-    return _finish(
-        job,
-        Status.SUCCEEDED,
-        columns={
-            "answer": spec.headline_of_output(output)[:120],
-            "model_time_s": round(model_time_s, 4),
-            "batch_rows": rows,
-        },
-        content={"output": output, "partial": None},
-    )
+def succeed(answers: Sequence[tuple[Job, dict[str, Any]]], *, model_time_s: float, rows: int) -> list[Job]:
+    """Store the answers of one step; returns the jobs that were still this worker's.
+
+    One transaction: with SQLite each one queues for the file, beside every request that writes.
+    """
+    kept = []
+    with transaction.atomic():
+        for job, output in answers:
+            answer = tasks.get(job.task).headline_of_output(output)[:120]
+            columns = {"answer": answer, "model_time_s": round(model_time_s, 4), "batch_rows": rows}
+            if _finish(job, Status.SUCCEEDED, columns=columns, content={"output": output, "partial": None}):
+                kept.append(job)
+    return kept
 
 
 def fail(job: Job, message: str, *, field: str = "") -> bool:

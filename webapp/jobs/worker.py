@@ -115,14 +115,12 @@ class Server:
             engine.add(job, item)
 
     def _store(self, found: list[tuple[Job, Any]], *, seconds: float, rows: int) -> None:
-        done: list[events.Entry] = []
+        answers = [(job, event.output) for job, event in found if isinstance(event, Final)]
+        kept = services.succeed(answers, model_time_s=seconds, rows=rows)
+        self.heartbeat.row.jobs_done += len(kept)
+        done: list[events.Entry] = [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
         for job, event in found:
-            if isinstance(event, Final):
-                kept = services.succeed(job, event.output, model_time_s=seconds, rows=rows)
-                self.heartbeat.row.jobs_done += kept
-                if kept:
-                    done.append((job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts))
-            elif isinstance(event, Failed):
+            if isinstance(event, Failed):
                 self._fail_with(job, event.error)
             elif isinstance(event, Partial):
                 done.append((job.pk, "delta", event.output, job.attempts))

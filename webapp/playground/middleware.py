@@ -1,15 +1,23 @@
-"""What holds for every answer: a content security policy, and who may come in at all."""
+"""What holds for every answer: static files, a content security policy, and who may come in at all.
+
+Each of these runs on the event loop: one that could not would hold a thread for as long as an answer takes, and
+answers that wait for a job take long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.decorators import sync_and_async_middleware
+from whitenoise.middleware import WhiteNoiseMiddleware
 
-Handler = Callable[[HttpRequest], HttpResponseBase]
+Handler = Callable[[HttpRequest], Any]
 
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
@@ -18,34 +26,68 @@ POLICY = (
 _OPEN_TO_ALL = ("/accounts/", "/static/", "/healthz/", "/setup/")
 
 
-class ContentSecurityPolicy:
-    """Nothing from elsewhere, no inline script, no inline style."""
+class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]
+    """WhiteNoise, which knows threads only, on the event loop."""
+
+    async_capable = True
 
     def __init__(self, get_response: Handler) -> None:
-        self.get_response = get_response
+        super().__init__(get_response)
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self.get_response(request)
+    def __call__(self, request: HttpRequest) -> Any:
+        """The file of this path, else what the views answer."""
+        path = request.path_info
+        file = self.find_file(path) if self.autorefresh else self.files.get(path)
+        if not iscoroutinefunction(self):
+            return self.get_response(request) if file is None else self.serve(file, request)
+        return self.get_response(request) if file is None else self._serve(file, request)
+
+    async def _serve(self, file: Any, request: HttpRequest) -> HttpResponseBase:
+        return self.serve(file, request)  # type: ignore[no-any-return]
+
+
+@sync_and_async_middleware
+def content_security_policy(get_response: Handler) -> Handler:
+    """Nothing from elsewhere, no inline script, no inline style."""
+
+    def protect(response: HttpResponseBase) -> HttpResponseBase:
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
         return response
 
+    if not iscoroutinefunction(get_response):
+        return lambda request: protect(get_response(request))
 
-class SignedInOnly:
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        return protect(await get_response(request))
+
+    return middleware
+
+
+@sync_and_async_middleware
+def signed_in_only(get_response: Handler) -> Handler:
     """With ACCESS=signed-in everybody signs in first; programs get 401 in the API's shape."""
 
-    def __init__(self, get_response: Handler) -> None:
-        self.get_response = get_response
+    def private(request: HttpRequest) -> bool:
+        return settings.ACCESS == "signed-in" and not request.path.startswith(_OPEN_TO_ALL)
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        private = settings.ACCESS == "signed-in" and not request.path.startswith(_OPEN_TO_ALL)
-        if private and not request.user.is_authenticated:
-            return self._refuse(request)
-        return self.get_response(request)
+    if not iscoroutinefunction(get_response):
+        return lambda request: (
+            _refuse(request) if private(request) and not request.user.is_authenticated else get_response(request)
+        )
 
-    @staticmethod
-    def _refuse(request: HttpRequest) -> HttpResponse:
-        if request.path.startswith("/api/"):
-            message = "This server asks everybody to sign in."
-            return JsonResponse({"error": {"field": None, "message": message}}, status=401)
-        return redirect(f"{reverse('login')}?next={request.path}")
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        if private(request) and not (await request.auser()).is_authenticated:
+            return _refuse(request)
+        return await get_response(request)  # type: ignore[no-any-return]
+
+    return middleware
+
+
+def _refuse(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        message = "This server asks everybody to sign in."
+        return JsonResponse({"error": {"field": None, "message": message}}, status=401)
+    return redirect(f"{reverse('login')}?next={request.path}")
