@@ -84,7 +84,7 @@ class Task(ABC):
     queue: ClassVar[str] = "fast"
     max_batch_size: ClassVar[int] = 64
     max_batch_cost: ClassVar[int] = 16_384  # rows times the longest, padding included
-    max_batch_cost_cpu: ClassVar[int] = 4_096  # a CPU is done sooner with what its caches hold (benchmarks/)
+    max_batch_cost_cpu: ClassVar[int] = 2_048  # a CPU is done sooner with what its caches hold (benchmarks/)
     max_run_s: ClassVar[float] = 300.0
     many: ClassVar[str] = ""  # the text input that a line of a batch fills; empty: no batch box
 
