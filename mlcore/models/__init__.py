@@ -14,6 +14,7 @@ from mlcore.errors import BundleError
 
 # Each module holds `Config` (a frozen dataclass) and `Model(Config)`; imported on first use.
 MODELS: dict[str, str] = {
+    "attention-captioner": "mlcore.models.attention_captioner",
     "lstm-classifier": "mlcore.models.lstm_classifier",
 }
 
