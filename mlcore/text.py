@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -131,3 +132,49 @@ class WordTokenizer:
             minloglevel=2,
         )
         return cls(buffer.getvalue())
+
+
+_CAPTION_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
+
+
+def caption_words(text: str) -> list[str]:
+    """Lower-case words of a caption without its punctuation: what captioners learn, and what captions are scored on."""
+    return _CAPTION_WORD.findall(text.lower().replace("’", "'"))
+
+
+class Vocabulary:
+    """Whole words and their ids. Ids 0 to 3 are pad, unk, bos and eos; what is not known is unk."""
+
+    pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
+    special = ("<pad>", "<unk>", "<bos>", "<eos>")
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = [*self.special, *words]
+        self.ids = {word: index for index, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, words: Iterable[str]) -> list[int]:
+        """Ids of words."""
+        return [self.ids.get(word, self.unk_id) for word in words]
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Words of ids, the special ones left out."""
+        return [self.words[index] for index in ids if index >= len(self.special)]
+
+    def to_bytes(self) -> bytes:
+        """One word a line, the special ones left out."""
+        return "\n".join(self.words[len(self.special) :]).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Vocabulary:
+        """The opposite of `to_bytes`."""
+        return cls(data.decode().split("\n"))
+
+    @classmethod
+    def train(cls, texts: Iterable[Sequence[str]], *, min_count: int, max_size: int = 0) -> Vocabulary:
+        """The words that come at least `min_count` times, the most frequent first; at most `max_size` of them."""
+        counts = Counter(word for words in texts for word in words)
+        ranked = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
+        return cls(ranked[: max_size or None])

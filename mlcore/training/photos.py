@@ -1,0 +1,118 @@
+"""The captioned and tagged photos of the data folder.
+
+Layout: `flickr8k/{train-*,val,extra}.tar` of ID.webp (224 x 224, squashed),
+`flickr8k/captions.{train,val,extra}.tsv.gz` (image, number, caption; Hodosh et al. 2013, JAIR 47), `captions_extra/coco.tar` with `coco.captions.tsv.gz`,
+`captions_extra/{coco,flickr30k}_text_only.tsv.gz` (captions without photos; Lin et al. 2014, Young et al. 2014),
+`coco80/train-*.tar`, `coco80/tags.train.tsv.gz`, `coco80/classes.txt` (Lin et al. 2014).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlcore.errors import InvalidInput
+from mlcore.media.image import square
+from mlcore.text import caption_words
+from mlcore.training.data import read_table
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as its encoded bytes, and what people wrote about it."""
+
+    name: str
+    data: bytes
+    captions: tuple[tuple[str, ...], ...] = ()
+    tags: frozenset[str] = frozenset()
+
+    def pixels(self, side: int) -> NDArray[np.uint8]:
+        """(3, side, side), squashed."""
+        with Image.open(io.BytesIO(self.data)) as opened:
+            return square(opened.convert("RGB"), side).transpose(2, 0, 1)
+
+
+def _need(path: Path) -> Path:
+    if not path.exists():
+        raise InvalidInput("data", f"{path} is missing. The recipe's docstring names what the data folder holds.")
+    return path
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    for path in paths:
+        with tarfile.open(_need(path)) as archive:
+            for member in archive:
+                file = archive.extractfile(member)
+                if file is not None:
+                    yield Path(member.name).stem, file.read()
+
+
+def _captions(path: Path) -> dict[str, list[tuple[str, ...]]]:
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for name, _, text in read_table(_need(path)):
+        found.setdefault(Path(name).stem, []).append(tuple(caption_words(text)))
+    return found
+
+
+def captioned(data: Path, split: str) -> list[Photo]:
+    """Flickr8k's `train` (with the photos of no split, and COCO's) or `val`."""
+    flickr = data / "flickr8k"
+    if split == "train":
+        sources = [
+            (sorted(flickr.glob("train-*.tar")), flickr / "captions.train.tsv.gz"),
+            ([flickr / "extra.tar"], flickr / "captions.extra.tsv.gz"),
+            ([data / "captions_extra" / "coco.tar"], data / "captions_extra" / "coco.captions.tsv.gz"),
+        ]
+    else:
+        sources = [([flickr / f"{split}.tar"], flickr / f"captions.{split}.tsv.gz")]
+    photos = []
+    for archives, table in sources:
+        captions = _captions(table)
+        photos += [Photo(n, content, tuple(captions[n])) for n, content in _files(archives) if n in captions]
+    if not photos:
+        raise InvalidInput("data", f"{flickr} holds no photos of {split}.")
+    return photos
+
+
+def caption_texts(data: Path) -> list[tuple[str, ...]]:
+    """Captions without photos, COCO's and Flickr30k's; a photo's stand together."""
+    folder = data / "captions_extra"
+    tables = [_captions(folder / f"{name}_text_only.tsv.gz") for name in ("coco", "flickr30k")]
+    return [caption for table in tables for captions in table.values() for caption in captions]
+
+
+class FeatureCache:
+    """Features of photos and of their mirror images, float16, computed once and kept on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(
+        self, photos: Sequence[Photo], side: int, encode: Callable[[NDArray[np.uint8]], NDArray[np.float32]], key: str
+    ) -> NDArray[np.float16]:
+        """(N, 2, P, F), memory-mapped; `encode` takes (B, 3, S, S); `key` names the encoder's weights."""
+        names = hashlib.sha256(f"{key} {side} {[photo.name for photo in photos]}".encode()).hexdigest()[:16]
+        path = self.folder / f"features-{names}.npy"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part")
+            table: NDArray[np.float16] | None = None
+            for start in range(0, len(photos), 32):
+                pixels = np.stack([photo.pixels(side) for photo in photos[start : start + 32]])
+                both = [encode(view) for view in (pixels, pixels[..., ::-1].copy())]
+                if table is None:
+                    shape = (len(photos), 2, *both[0].shape[1:])
+                    table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+                for view, values in enumerate(both):
+                    table[start : start + len(values), view] = values
+            del table
+            partial.rename(path)
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]

@@ -1,0 +1,44 @@
+"""The reward against pycocoevalcap's own CIDEr, and the vocabulary of words."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlcore.text import Vocabulary, caption_words
+from mlcore.training.caption_scores import CiderReward, score
+
+REFERENCES = [
+    [caption_words(text) for text in several]
+    for several in (
+        ("A brown dog runs over the grass.", "The dog is running on grass .", "A dog plays in a field"),
+        ("Two children sit on a red bench.", "A boy and a girl on a bench", "Children are sitting outside"),
+        ("A man rides a bicycle down the street.", "The cyclist wears a helmet .", "A man on a bike"),
+    )
+]
+FOUND = [caption_words(text) for text in ("a dog runs on the grass", "two men sit on a bench", "a horse")]
+
+
+def test_the_reward_is_cider() -> None:
+    reward = CiderReward(REFERENCES)
+    mean = sum(reward(i, words) for i, words in enumerate(FOUND)) / len(FOUND)
+    assert mean == pytest.approx(score(FOUND, REFERENCES)["cider"], abs=1e-6)
+    assert reward(0, FOUND[0]) > reward(1, FOUND[1]) > reward(2, FOUND[2])
+
+
+def test_a_perfect_caption_has_bleu_one() -> None:
+    assert score([several[0] for several in REFERENCES], REFERENCES)["bleu4"] == pytest.approx(1.0)
+
+
+def test_words_of_captions_are_alike_whatever_the_set() -> None:
+    assert caption_words("Two young, White males' T-shirts aren't clean .") == [
+        *("two", "young", "white", "males", "t-shirts", "aren't", "clean")
+    ]
+
+
+def test_a_vocabulary_survives_its_file() -> None:
+    made = Vocabulary.train(REFERENCES[0], min_count=2)
+    again = Vocabulary.from_bytes(made.to_bytes())
+    assert again.words == made.words
+    ids = again.encode(["a", "zebra", "dog"])
+    assert ids[1] == Vocabulary.unk_id
+    assert again.decode([Vocabulary.bos_id, *ids, Vocabulary.eos_id]) == ["a", "dog"]
