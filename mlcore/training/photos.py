@@ -1,9 +1,10 @@
 """The captioned and tagged photos of the data folder.
 
-Layout: `flickr8k/{train-*,val,extra}.tar` of ID.webp (224 x 224, squashed),
-`flickr8k/captions.{train,val,extra}.tsv.gz` (image, number, caption; Hodosh et al. 2013, JAIR 47), `captions_extra/coco.tar` with `coco.captions.tsv.gz`,
-`captions_extra/{coco,flickr30k}_text_only.tsv.gz` (captions without photos; Lin et al. 2014, Young et al. 2014),
-`coco80/train-*.tar`, `coco80/tags.train.tsv.gz`, `coco80/classes.txt` (Lin et al. 2014).
+Layout: `flickr8k/{train-*,val,extra}.tar` of ID.webp (224 x 224, squashed) and
+`flickr8k/captions.{train,val,extra}.tsv.gz` (image, number, caption; Hodosh et al. 2013, JAIR 47);
+`captions_extra/coco.tar` with `coco.captions.tsv.gz`, and `captions_extra/{coco,flickr30k}_text_only.tsv.gz`, captions
+without photos (Lin et al. 2014, Young et al. 2014); `coco80/train-*.tar`, `coco80/tags.train.tsv.gz`,
+`coco80/classes.txt`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""torchvision's transforms, also where its compiled operators do not load.
+
+torchvision wheels built for CUDA beside a CPU torch lack `torchvision::nms`, and then even the transforms cannot be
+imported. Defining the two operators that the import names is enough; nms gets a real kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the boxes (N, 4: xmin ymin xmax ymax) that no better one overlaps by more, the best first."""
+    order = scores.argsort(descending=True)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    kept = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        low = torch.maximum(boxes[best, :2], boxes[order, :2])
+        high = torch.minimum(boxes[best, 2:], boxes[order, 2:])
+        shared = (high - low).clamp(min=0).prod(dim=1)
+        order = order[shared / (areas[best] + areas[order] - shared) <= iou_threshold]
+    return torch.stack(kept) if kept else torch.empty(0, dtype=torch.long)
+
+
+_library: Any = None  # kept alive: a library that is collected takes its operators along
+
+
+def _complete_torchvision() -> None:
+    global _library
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        _library = torch.library.Library("torchvision", "DEF")
+        _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _library.define("qnms(Tensor dets, Tensor scores, float iou_threshold, int scale, int zero_point) -> Tensor")
+        _library.impl("nms", _nms, "CPU")
+
+
+def transforms() -> Any:
+    """The module torchvision.transforms.v2."""
+    _complete_torchvision()
+    from torchvision.transforms import v2
+
+    return v2
+
+
+def augmentation(side: int) -> Any:
+    """What a squashed photo (3, S, S; uint8) goes through in training: a crop, a mirror image, other light."""
+    v2 = transforms()
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(side, scale=(0.6, 1.0), ratio=(0.85, 1.18), antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.02),
+        ]
+    )
