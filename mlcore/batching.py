@@ -17,19 +17,25 @@ def collate(features: Sequence[Mapping[str, Any]], *, pad_id: int = 0, pad_to: i
     `pad_to` steps at least (training pads to a few fixed lengths).
 
     Returns (B, T, ...) tensors beside `lengths` (B,), taken from the first array. Integers become
-    int64, floats float32.
+    int64 (pixels stay uint8), floats float32.
     """
     batch: Batch = {}
     for name in features[0]:
         arrays = [np.asarray(feature[name]) for feature in features]
         longest = max(pad_to, *(len(array) for array in arrays))
-        dtype = np.int64 if np.issubdtype(arrays[0].dtype, np.integer) else np.float32
+        dtype = _dtype(arrays[0].dtype)
         padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), pad_id, dtype=dtype)
         for row, array in zip(padded, arrays, strict=True):
             row[: len(array)] = array
         batch[name] = torch.from_numpy(padded)
         batch.setdefault("lengths", torch.tensor([len(array) for array in arrays]))
     return batch
+
+
+def _dtype(given: np.dtype[Any]) -> type[np.generic]:
+    if given == np.uint8:
+        return np.uint8
+    return np.int64 if np.issubdtype(given, np.integer) else np.float32
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -195,6 +195,27 @@ class Choice(Field):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Image(Field):
+    """A photo: a path for the command line, the id of an upload for the server; a task gets a local path of it.
+
+    What is in the file is checked when it is decoded (`mlcore.media.image`).
+    """
+
+    max_bytes: int = 20 << 20
+    max_pixels: int = 50_000_000
+
+    def check(self, name: str, value: Any) -> str:
+        """Refuse what cannot name a file."""
+        if not isinstance(value, str) or not value.strip() or len(value) > 4096 or "\0" in value:
+            raise InvalidInput(name, f"“{self.title or name}” must name a photo, not {_kind(value)}.")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema: a string."""
+        return {**super().schema(), "type": "string", "minLength": 1, "maxLength": 4096}
+
+
+@dataclass(frozen=True, kw_only=True)
 class List(Field):
     """A list of values of one kind."""
 

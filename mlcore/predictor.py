@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -74,10 +75,22 @@ class Engine(Generic[Key]):
 
     def step(self) -> list[tuple[Key, Event]]:
         """Work on all rows once; a row that cannot be answered fails alone."""
-        keys, items = list(self.rows), list(self.rows.values())
+        rows = dict(self.rows)
         self.rows.clear()
-        events = [event for chunk in self._chunks(items) for event in self._answer(chunk)]
-        return list(zip(keys, events, strict=True))
+        found: list[tuple[Key, Event]] = []
+        for keys in self._groups(rows):
+            items = [rows[key] for key in keys]
+            events = [event for chunk in self._chunks(items) for event in self._answer(chunk)]
+            found += zip(keys, events, strict=True)
+        return found
+
+    def _groups(self, rows: dict[Key, Item]) -> list[list[Key]]:
+        """Keys of the rows that may share a forward pass: those whose batch-scoped options are the same."""
+        groups: dict[str, list[Key]] = {}
+        for key, item in rows.items():
+            shared = json.dumps(self.predictor.task.batch_options(dict(item.options)), sort_keys=True)
+            groups.setdefault(shared, []).append(key)
+        return list(groups.values())
 
     def _chunks(self, items: list[Item]) -> Iterator[list[Item]]:
         """Cut where padding to the longest would exceed the task's cost cap."""
@@ -133,7 +146,7 @@ class Predictor:
     def forward(self, items: Sequence[Item]) -> list[Any]:
         """Raw answers of a batch of items, in order."""
         batch = to_device(collate([item.features for item in items]), self.device)
-        return self.model.predict(batch)  # type: ignore[operator, no-any-return]
+        return self.model.predict(batch, [item.options for item in items])  # type: ignore[operator, no-any-return]
 
     def prepare(self, inputs: Any, options: Any = None) -> Item:
         """Clean and preprocess one request; InvalidInput says what is wrong."""

@@ -9,6 +9,7 @@ caption are computed at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,9 +68,10 @@ class Model(nn.Module):
         hidden, _ = self.decoder(self.encoder(images), tokens)
         return self.decoder.logits(hidden)
 
-    def predict(self, batch: Batch) -> list[dict[str, Any]]:
+    def predict(self, batch: Batch, options: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
         """The best caption of each photo and others that differ, with attention (T, P) for each token."""
         config = self.config
+        chosen = options[0] if options else {}  # batch-scoped: the same in all rows
         with torch.inference_mode():
             features = self.encoder(batch["images"])
             found = decoding.diverse_beam_search(
@@ -77,9 +79,9 @@ class Model(nn.Module):
                 self.decoder.step,
                 bos_id=config.bos_id,
                 eos_id=config.eos_id,
-                groups=config.candidates,
-                beam_size=config.beam_size,
-                max_length=config.max_words,
+                groups=config.candidates if chosen.get("num_alternatives", 1) else 1,
+                beam_size=chosen.get("beam_size") or config.beam_size,
+                max_length=chosen.get("max_words") or config.max_words,
                 length_penalty=config.length_penalty,
                 diversity=config.diversity,
             )

@@ -6,6 +6,7 @@ pooling, and Merity et al. 2018 for the dropouts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,7 @@ class Model(nn.Module):
         """tokens (B, T), lengths (B,) -> logits (B, C)."""
         return self.classify(self.embed(tokens), lengths)
 
-    def predict(self, batch: Batch) -> list[dict[str, Any]]:
+    def predict(self, batch: Batch, options: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
         """Probabilities and, for each token, its share of logit(positive) - logit(negative).
 
         Shares are gradient x input, or with `attribution_steps` > 1 integrated gradients (Sundararajan et al.
