@@ -169,13 +169,22 @@ def _source(options: argparse.Namespace) -> Iterator[Iterator[Any]]:
         first = next(iter(task.get(options.task).inputs))
         yield iter([{first: options.text}])
         return
+    spec = task.get(options.task)
+    folder = Path() if options.input == "-" else Path(options.input).resolve().parent
     try:
         path = Path(options.input)
         opened: Any = nullcontext(sys.stdin) if options.input == "-" else path.open(encoding="utf-8", errors="replace")
     except OSError as error:
         raise CommandError(f"{options.input} cannot be read: {error.strerror}") from error
     with opened as file:
-        yield _requests(file)
+        yield (_located(spec, request, folder) for request in _requests(file))
+
+
+def _located(spec: task.Task, request: Any, folder: Path) -> Any:
+    """A request whose files are named from where the process runs, not from where its own file lies."""
+    if isinstance(request, dict) and "inputs" in request and "inputs" not in spec.inputs:
+        return {**request, "inputs": spec.locate(request["inputs"], folder)}
+    return spec.locate(request, folder)
 
 
 def _requests(file: IO[str]) -> Iterator[Any]:

@@ -254,7 +254,11 @@ def close(found: Any, expected: Any, tolerance: float) -> bool:
 def self_test(predictor: Predictor) -> None:
     """Run the bundle's own examples, in one batch; BundleError names the first that differs."""
     stored = predictor.bundle.read_json("examples.json")
-    requests = [{"inputs": example["inputs"], "options": example["options"]} for example in stored["examples"]]
+    spec, folder = predictor.task, predictor.bundle.path
+    requests = [
+        {"inputs": spec.locate(example["inputs"], folder), "options": example["options"]}
+        for example in stored["examples"]
+    ]
     for number, (answer, example) in enumerate(
         zip(predictor.predict(requests), stored["examples"], strict=True), start=1
     ):

@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlcore.errors import InvalidInput
-from mlcore.fields import Field, clean_fields, object_schema
+from mlcore.fields import Field, Image, clean_fields, object_schema
 
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle
@@ -94,6 +95,21 @@ class Task(ABC):
             clean_fields(self.inputs, inputs, kind="input"),
             clean_fields(self.options, {} if options is None else options, kind="option"),
         )
+
+    @property
+    def file_inputs(self) -> list[str]:
+        """Inputs that are files: a path for the library, an upload's id for the server."""
+        return [name for name, spec in self.inputs.items() if isinstance(spec, Image)]
+
+    def locate(self, inputs: Any, folder: Path) -> Any:
+        """The same inputs, relative paths of files taken from `folder`."""
+        if not isinstance(inputs, Mapping):
+            return inputs
+        found = dict(inputs)
+        for name in self.file_inputs:
+            if isinstance(found.get(name), str):
+                found[name] = str(folder / found[name])
+        return found
 
     def estimate(self, inputs: JSON) -> int:
         """A rough cost of a job before it is preprocessed: characters of its longest text."""

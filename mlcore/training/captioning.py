@@ -81,7 +81,14 @@ class PhotoBatches:
             }
 
 
-def caption_loss(decoder: Decoder, batch: Batch, features: Tensor | None = None) -> Tensor:
+def caption_loss(
+    decoder: Decoder,
+    batch: Batch,
+    features: Tensor | None = None,
+    *,
+    label_smoothing: float = LABEL_SMOOTHING,
+    coverage_weight: float = COVERAGE_WEIGHT,
+) -> Tensor:
     """Cross-entropy a word, label-smoothed, and the wish that every place be looked at once in a caption."""
     tokens = batch["tokens"]
     features = batch.get("features") if features is None else features
@@ -97,11 +104,11 @@ def caption_loss(decoder: Decoder, batch: Batch, features: Tensor | None = None)
         decoder.embedding.weight,
         decoder.bias,
         goal.flatten()[real],
-        label_smoothing=LABEL_SMOOTHING,
+        label_smoothing=label_smoothing,
     ) / len(real)
     if look is not None:
         seen = (attention * (goal != 0)[..., None]).sum(dim=1)  # (B, P)
-        loss = loss + COVERAGE_WEIGHT * (1 - seen).square().mean()
+        loss = loss + coverage_weight * (1 - seen).square().mean()
     return loss
 
 

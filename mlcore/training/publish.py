@@ -33,15 +33,23 @@ def write_bundle(
     return Bundle.write(path, manifest=whole, weights=weights, files=files)
 
 
-def stored_examples(predictor: Predictor) -> bytes:
-    """examples.json: the task's demo requests with the answers of this bundle."""
+def stored_examples(predictor: Predictor) -> dict[str, bytes]:
+    """examples.json, the task's demo requests with the answers of this bundle, and under examples/ their files."""
+    spec = task.get(predictor.bundle.task)
     requests = [
-        dict(zip(("inputs", "options"), predictor.task.clean(example.inputs, example.options), strict=True))
-        for example in task.get(predictor.bundle.task).examples
+        dict(zip(("inputs", "options"), spec.clean(example.inputs, example.options), strict=True))
+        for example in spec.examples
     ]
     answers = list(predictor.predict(requests))
+    files: dict[str, bytes] = {}
+    for request in requests:
+        for name in spec.file_inputs:
+            source = Path(request["inputs"][name])
+            request["inputs"] = {**request["inputs"], name: f"examples/{source.name}"}
+            files[f"examples/{source.name}"] = source.read_bytes()
     examples = [{**request, **answer} for request, answer in zip(requests, answers, strict=True)]
-    return json.dumps({"tolerance": TOLERANCE, "examples": examples}, indent=1, ensure_ascii=False).encode()
+    stored = json.dumps({"tolerance": TOLERANCE, "examples": examples}, indent=1, ensure_ascii=False)
+    return {"examples.json": stored.encode(), **files}
 
 
 def finish(draft: Bundle, path: Path, model: nn.Module, *, extra: Mapping[str, bytes]) -> Bundle:
@@ -49,5 +57,5 @@ def finish(draft: Bundle, path: Path, model: nn.Module, *, extra: Mapping[str, b
     derived = ("format", "config", "tensors", "digests")
     manifest = {key: value for key, value in draft.manifest.items() if key not in derived}
     files = {name: draft.read(name) for name in draft.manifest["digests"] if name != "weights.safetensors"}
-    files |= {"examples.json": stored_examples(Predictor(draft)), **extra}
+    files |= {**stored_examples(Predictor(draft)), **extra}
     return write_bundle(path, model, manifest=manifest, files=files)

@@ -167,3 +167,9 @@ def test_failure_pages_are_pages(client: Client) -> None:
     response = client.get("/nothing/")
     assert response.status_code == 404
     assert "There is nothing here" in response.content.decode()
+
+
+def test_only_tasks_with_an_installed_version_are_shown(client: Client) -> None:
+    shown = client.get("/").content.decode()
+    assert "Sentiment" in shown
+    assert "Photos" not in shown

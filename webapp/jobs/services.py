@@ -51,7 +51,14 @@ def check(task: Any, inputs: Any, options: Any = None, variant: Any = None) -> R
     """Look up task, variant and active version, and clean the inputs; InvalidInput or ModelUnavailable."""
     spec = tasks.get(task)
     version = _version(spec, variant)
-    return Request(spec, version, *spec.clean(inputs, options))
+    return _checked(spec, version, inputs, options)
+
+
+def _checked(spec: tasks.Task, version: ModelVersion, inputs: Any, options: Any) -> Request:
+    cleaned, knobs = spec.clean(inputs, options)
+    for name in spec.file_inputs:  # a path of this machine is nobody's to name
+        raise InvalidInput(name, "This server takes no files yet.")
+    return Request(spec, version, cleaned, knobs)
 
 
 def _version(spec: tasks.Task, variant: Any) -> ModelVersion:
@@ -132,7 +139,7 @@ def _check_item(spec: tasks.Task, version: ModelVersion, item: Any, options: Any
     try:
         if not isinstance(item, dict) or set(item) - {"inputs", "options"}:
             raise InvalidInput("items", "An item is an object with “inputs” and, if wanted, “options”.")
-        return Request(spec, version, *spec.clean(item.get("inputs"), item.get("options", options)))
+        return _checked(spec, version, item.get("inputs"), item.get("options", options))
     except InvalidInput as error:
         return error
 

@@ -8,13 +8,13 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
-from mlcore import task as tasks
+from webapp.registry.services import installed_tasks
 
 
 def menu() -> list[dict[str, str]]:
-    """One entry a page of tasks, for the header."""
+    """One entry a page of tasks, for the header; a task of which no version was ever installed is none."""
     entries: dict[str, dict[str, str]] = {}
-    for spec in map(tasks.get, tasks.names()):
+    for spec in installed_tasks():
         page = spec.page or spec.name
         entries.setdefault(page, {"title": spec.menu, "url": reverse("task", args=[page])})
     return list(entries.values())

@@ -18,7 +18,7 @@ from webapp.jobs import queries, services
 from webapp.jobs.models import Batch, Job
 from webapp.jobs.owners import may_open, owner_for_page
 from webapp.playground import forms, panels, uploads
-from webapp.registry.services import ModelUnavailable, active
+from webapp.registry.services import ModelUnavailable, active, installed_tasks
 
 
 def _task(page: str) -> tasks.Task:
@@ -44,8 +44,8 @@ def _page(request: HttpRequest, spec: tasks.Task, status: int = 200, **context: 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """What Unroll can do."""
-    specs = [tasks.get(name) for name in tasks.names()]
-    return render(request, "playground/home.html", {"tasks": [(spec, _unavailable(spec)) for spec in specs]})
+    shown = [(spec, _unavailable(spec)) for spec in installed_tasks()]
+    return render(request, "playground/home.html", {"tasks": shown})
 
 
 @require_GET

@@ -170,3 +170,9 @@ def mark_faulty(version: ModelVersion, reason: str) -> None:
 def clear_fault(version: ModelVersion) -> None:
     """The files are whole again."""
     ModelVersion.objects.filter(pk=version.pk).update(fault="")
+
+
+def installed_tasks() -> list[task.Task]:
+    """Tasks of which some version was installed, in the catalogue's order: what this server is for."""
+    known = set(ModelVersion.objects.order_by().values_list("task", flat=True).distinct())
+    return [task.get(name) for name in task.names() if name in known]

@@ -16,6 +16,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -256,3 +257,24 @@ def train_model(run: Run) -> tuple[Model, Vocabulary]:
     reward = caption_scores.CiderReward([photo.captions for photo in photos])
     stages.on_features("reward", model, SelfCritical(reward, vocabulary))
     return model.eval(), vocabulary
+
+
+def loss(model: Model, batch: Batch, *, label_smoothing: float = 0.1) -> Tensor:
+    """Captions with and without their photos, both: every weight takes part."""
+    plain = partial(caption_loss, model.decoder, label_smoothing=label_smoothing, coverage_weight=0.0)
+    return plain(batch, model.encoder(batch["images"])) + plain({"tokens": batch["tokens"]})
+
+
+def toy() -> tuple[Model, dict[str, bytes], Batch]:
+    """A tiny untrained model, its bundle files, and a batch of two photos to overfit (for tests)."""
+    captions = [("a", "dog", "runs", "on", "grass"), ("two", "boats", "lie", "on", "a", "beach")]
+    vocabulary = Vocabulary.train(captions * 2, min_count=1)
+    torch.manual_seed(1)
+    sizes = {**SIZES["tiny"].model, "embed_dim": 24, "hidden_dim": 24, "dropout": 0.0, "feature_dropout": 0.0}
+    model = Model(Config(vocab_size=len(vocabulary), **sizes))
+    batch = {
+        "images": torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
+        "index": torch.arange(2),
+        "tokens": pad(encode(vocabulary, captions, LONGEST)),
+    }
+    return model, {"words.txt": vocabulary.to_bytes()}, batch
