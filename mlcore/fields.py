@@ -211,8 +211,11 @@ class Image(Field):
         return value
 
     def schema(self) -> dict[str, Any]:
-        """JSON Schema: a string."""
-        return {**super().schema(), "type": "string", "minLength": 1, "maxLength": 4096}
+        """JSON Schema: a string, or the bytes themselves, which the server stores as an upload first."""
+        named = {"type": "string", "minLength": 1, "maxLength": 4096}
+        data = {"type": "string", "contentEncoding": "base64"}
+        inside = {"type": "object", "properties": {"base64": data}, "required": ["base64"]}
+        return {**super().schema(), "anyOf": [named, {**inside, "additionalProperties": False}]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from mlcore.bundle import Bundle
 from webapp.jobs.models import Batch, Job, Status
-from webapp.registry import services as registry
 
 from .conftest import TASK, inputs
 
@@ -294,10 +292,3 @@ def test_a_batch_is_cancelled_whole(post_json: Post, client: Client) -> None:
     assert Job.objects.filter(status=Status.CANCELLED).count() == 3
     assert client.delete(batch["urls"]["get"]).status_code == 204
     assert not Job.objects.exists()
-
-
-def test_no_job_names_a_path_of_this_machine(post_json: Post, tiny_bundles: dict[str, Bundle]) -> None:
-    registry.activate(registry.install(tiny_bundles["image-captioning"].path))
-    answer = post_json(JOBS, {"task": "image-captioning", "inputs": {"image": "/etc/passwd"}})
-    assert answer.status_code == 422
-    assert error(answer)["field"] == "image"

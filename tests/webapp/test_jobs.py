@@ -23,7 +23,7 @@ ANNA, BEN = Owner(session="a" * 32), Owner(session="b" * 32)
 
 
 def submit(text: str = "A good film.", owner: Owner = ANNA) -> Job:
-    return services.submit(services.check(TASK, inputs(text)), owner=owner)
+    return services.submit(services.check(TASK, inputs(text), owner=owner), owner=owner)
 
 
 def claim(limit: int = 64, worker: str = "w") -> list[Job]:

@@ -12,7 +12,8 @@ from asgiref.sync import sync_to_async
 from django.core import signing
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from ninja import Header, NinjaAPI, Query
+from ninja import File, Header, NinjaAPI, Query
+from ninja.files import UploadedFile
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
@@ -27,10 +28,11 @@ from webapp.api.schemas import (
     JobOut,
     JobPage,
     TaskOut,
+    UploadOut,
     batch_json,
     job_json,
 )
-from webapp.jobs import services
+from webapp.jobs import files, services
 from webapp.jobs.models import Batch, Job
 from webapp.registry.models import ModelVersion
 from webapp.registry.services import ModelUnavailable, active
@@ -58,7 +60,7 @@ def _wait_seconds(prefer: str | None) -> int:
 
 def _create(request: HttpRequest, payload: JobIn, key: str | None) -> tuple[UUID, list[str]]:
     owner = caller(request)
-    checked = services.check(payload.task, payload.inputs, payload.options, payload.variant)
+    checked = services.check(payload.task, payload.inputs, payload.options, payload.variant, owner=owner)
     if key and owner.is_nobody:
         return services.submit(checked, owner=owner).pk, [_IGNORED_KEY]
     if key:
@@ -152,6 +154,13 @@ def job_events(
 def events(request: HttpRequest, job: list[UUID] = Query(..., max_length=100)) -> StreamingHttpResponse:  # noqa: B008
     """As for one job; each event names its `job`."""
     return streams.stream(streams.follow_jobs([open_job(request, pk).pk for pk in job]))
+
+
+@api.post("/uploads", response={201: UploadOut, **_REFUSALS}, tags=["uploads"], summary="Upload a photo")
+def create_upload(request: HttpRequest, file: File[UploadedFile]) -> tuple[int, dict[str, Any]]:
+    """Keep a file, to be named by its id in a job's inputs. Without an account or session the id opens it."""
+    stored = files.store(file.chunks(), owner=caller(request))
+    return 201, {"id": files.public_id(stored), "size": stored.size, "sha256": stored.sha256}
 
 
 @api.post("/batches", response={202: BatchCreated, **_REFUSALS}, tags=["batches"], summary="Run a task many times")

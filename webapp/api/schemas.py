@@ -27,6 +27,14 @@ class JobIn(Schema):
     options: dict[str, Any] | None = None
 
 
+class UploadOut(Schema):
+    """A stored file; `id` goes into a job's inputs."""
+
+    id: str
+    size: int = Field(description="bytes")
+    sha256: str
+
+
 class BatchIn(Schema):
     """Many requests of one task; `items` are `{"inputs", "options"?}`."""
 

@@ -1,4 +1,4 @@
-"""Job, its content, Batch, Worker. Only services.py and claims.py write these rows.
+"""Job, its content, Batch, File, Worker. Only services.py, files.py and claims.py write these rows.
 
 The life of a job; each arrow is one conditional UPDATE, so two processes cannot both follow it:
 
@@ -75,6 +75,35 @@ class Owned(models.Model):
         abstract = True
 
 
+class File(Owned):
+    """What somebody uploaded, or what a job made; its bytes lie in Django's storage under a random name."""
+
+    class Kind(models.TextChoices):
+        """Which way it goes."""
+
+        INPUT = "input", "input"
+        OUTPUT = "output", "output"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=6, choices=Kind, default=Kind.INPUT)
+    sha256 = models.CharField(max_length=64)
+    size = models.PositiveBigIntegerField(help_text="bytes")
+    key = models.CharField(max_length=200, help_text="its name in the storage")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        """By owner, for quotas; by age, for retention."""
+
+        indexes = (
+            models.Index(fields=["user", "-created_at"], name="file_user"),
+            models.Index(fields=["session", "-created_at"], name="file_session"),
+            models.Index(fields=["created_at"], name="file_created"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class Batch(Owned):
     """What one person sent together; one line of the history."""
 
@@ -114,6 +143,7 @@ class Job(Claimable, Owned):
     answer = models.CharField(max_length=120, blank=True, help_text="the output in a few words")
     model_time_s = models.FloatField(null=True, blank=True)
     batch_rows = models.PositiveSmallIntegerField(null=True, blank=True, help_text="rows of the forward pass")
+    files = models.ManyToManyField(File, blank=True, related_name="jobs", help_text="what its inputs name")
 
     class Meta:
         """A million rows list fast: each question has its own, mostly partial, index."""

@@ -19,8 +19,8 @@ from kombu.exceptions import OperationalError
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput, MLCoreError
-from webapp.jobs import claims, events, queries
-from webapp.jobs.models import UNDER_WAY, Batch, IdempotencyKey, Job, JobContent, Status, Worker
+from webapp.jobs import claims, events, files, queries
+from webapp.jobs.models import UNDER_WAY, Batch, File, IdempotencyKey, Job, JobContent, Status, Worker
 from webapp.jobs.owners import Owner
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
@@ -45,20 +45,18 @@ class Request:
     version: ModelVersion
     inputs: dict[str, Any]
     options: dict[str, Any]
+    files: tuple[File, ...] = ()
 
 
-def check(task: Any, inputs: Any, options: Any = None, variant: Any = None) -> Request:
-    """Look up task, variant and active version, and clean the inputs; InvalidInput or ModelUnavailable."""
+def check(task: Any, inputs: Any, options: Any = None, variant: Any = None, *, owner: Owner) -> Request:
+    """Look up task, variant and active version, clean the inputs, open their files; InvalidInput, ModelUnavailable."""
     spec = tasks.get(task)
-    version = _version(spec, variant)
-    return _checked(spec, version, inputs, options)
+    return _checked(spec, _version(spec, variant), inputs, options, owner)
 
 
-def _checked(spec: tasks.Task, version: ModelVersion, inputs: Any, options: Any) -> Request:
-    cleaned, knobs = spec.clean(inputs, options)
-    for name in spec.file_inputs:  # a path of this machine is nobody's to name
-        raise InvalidInput(name, "This server takes no files yet.")
-    return Request(spec, version, cleaned, knobs)
+def _checked(spec: tasks.Task, version: ModelVersion, inputs: Any, options: Any, owner: Owner) -> Request:
+    named, found = files.take(spec, inputs, owner=owner)
+    return Request(spec, version, *spec.clean(named, options), tuple(found))
 
 
 def _version(spec: tasks.Task, variant: Any) -> ModelVersion:
@@ -74,6 +72,7 @@ def submit(request: Request, *, owner: Owner) -> Job:
         job = _row(request, owner=owner)
         job.save(force_insert=True)
         JobContent.objects.create(job=job, inputs=request.inputs, options=request.options)
+        job.files.set(request.files)
         transaction.on_commit(lambda: wake(job.queue))
     return job
 
@@ -107,7 +106,7 @@ def submit_batch(
     version = _version(spec, variant)
     if not 1 <= len(items) <= settings.MAX_BATCH_ITEMS:
         raise InvalidInput("items", f"A batch has from 1 to {settings.MAX_BATCH_ITEMS:,} items, not {len(items):,}.")
-    checked = [_check_item(spec, version, item, options) for item in items]
+    checked = [_check_item(spec, version, item, options, owner) for item in items]
     good = [request for request in checked if isinstance(request, Request)]
     _refuse_when_full(owner, len(good))
     batch = Batch(task=spec.name, variant=version.variant, total=len(items), **owner.columns())
@@ -131,15 +130,23 @@ def submit_batch(
             (JobContent(job=job, inputs=r.inputs, options=r.options) for job, r in zip(jobs, good, strict=True)),
             batch_size=500,
         )
+        named = Job.files.through
+        named.objects.bulk_create(
+            (named(job_id=job.pk, file_id=file.pk) for job, r in zip(jobs, good, strict=True) for file in r.files),
+            batch_size=500,
+            ignore_conflicts=True,
+        )
         transaction.on_commit(lambda: wake(spec.queue))
     return batch, results
 
 
-def _check_item(spec: tasks.Task, version: ModelVersion, item: Any, options: Any) -> Request | InvalidInput:
+def _check_item(
+    spec: tasks.Task, version: ModelVersion, item: Any, options: Any, owner: Owner
+) -> Request | InvalidInput:
     try:
         if not isinstance(item, dict) or set(item) - {"inputs", "options"}:
             raise InvalidInput("items", "An item is an object with “inputs” and, if wanted, “options”.")
-        return _checked(spec, version, item.get("inputs"), item.get("options", options))
+        return _checked(spec, version, item.get("inputs"), item.get("options", options), owner)
     except InvalidInput as error:
         return error
 
@@ -245,7 +252,9 @@ def cancel_batch(batch: Batch) -> int:
 def erase(row: Job | Batch) -> None:
     """Delete a job or a whole batch with its inputs and outputs; what still runs loses its row."""
     jobs = [row.pk] if isinstance(row, Job) else list(Job.objects.filter(batch=row).values_list("pk", flat=True))
+    named = list(File.objects.filter(jobs__in=jobs).distinct())
     row.delete()
+    files.erase(named)
     events.forget(jobs)
 
 
@@ -290,4 +299,6 @@ def delete_old() -> int:
         Job.objects.filter(pk__in=ids).delete()
         events.forget(ids)
     Batch.objects.filter(created_at__lt=limit).delete()
+    while found := list(files.orphans(limit)):
+        files.erase(found)
     return total

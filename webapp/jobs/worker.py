@@ -17,7 +17,7 @@ from mlcore import task as tasks
 from mlcore.bundle import Bundle
 from mlcore.errors import BundleError, InvalidInput
 from mlcore.predictor import Engine, Failed, Final, Partial, Predictor, self_test, set_threads
-from webapp.jobs import claims, events, services
+from webapp.jobs import claims, events, files, services
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import Job, Status
 from webapp.registry import services as registry
@@ -105,7 +105,8 @@ class Server:
 
     def _add(self, predictor: Predictor, engine: Engine[Job], job: Job) -> None:
         try:
-            item = predictor.task.preprocess(job.content.inputs, job.content.options, predictor.assets)
+            with files.located(predictor.task, job.content.inputs) as inputs:
+                item = predictor.task.preprocess(inputs, job.content.options, predictor.assets)
         except InvalidInput as error:
             self._fail(job, error.message, field=error.field)
         except Exception:

@@ -16,6 +16,7 @@ urlpatterns = [
     path("batches/<uuid:pk>/", views.batch_page, name="batch"),
     path("batches/<uuid:pk>/panel", views.batch_panel, name="batch-panel"),
     path("batches/<uuid:pk>/cancel", views.cancel_batch, name="cancel-batch"),
+    path("photos/<uuid:pk>.webp", views.photo, name="photo"),
     path("history/", history.history, name="history"),
     path("history/delete", history.delete, name="delete"),
     path("accounts/login/", auth_views.LoginView.as_view(), name="login"),

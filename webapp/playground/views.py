@@ -14,9 +14,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
-from webapp.jobs import queries, services
-from webapp.jobs.models import Batch, Job
-from webapp.jobs.owners import may_open, owner_for_page
+from webapp.jobs import files, queries, services
+from webapp.jobs.models import Batch, File, Job
+from webapp.jobs.owners import may_open, owner_for_page, owner_of
 from webapp.playground import forms, panels, uploads
 from webapp.registry.services import ModelUnavailable, active, installed_tasks
 
@@ -62,8 +62,11 @@ def run(request: HttpRequest, page: str) -> HttpResponse:
     spec = _task(page)
     inputs, options = forms.read(spec, request.POST)
     try:
-        checked = services.check(spec.name, inputs, options)
-        job = services.submit(checked, owner=owner_for_page(request))
+        owner = owner_for_page(request)
+        for name in spec.file_inputs:
+            if upload := request.FILES.get(name):
+                inputs[name] = str(files.store(upload.chunks(), owner=owner, field=name).pk)
+        job = services.submit(services.check(spec.name, inputs, options, owner=owner), owner=owner)
     except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
         return _refused(request, spec, inputs, options, error)
     if not request.htmx:  # type: ignore[attr-defined]
@@ -97,6 +100,23 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
         lines = request.POST.get("lines", "")
         return _page(request, spec, 422, form=forms.bound(spec), batch_error=message, lines=lines)
     return redirect("batch", pk=batch.pk)
+
+
+@require_GET
+def photo(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """An uploaded photo, encoded anew: nothing of the file that was sent reaches a browser."""
+    file = File.objects.filter(pk=pk).first()
+    if file is None or not files.may_open(file, owner=owner_of(request), token=request.GET.get("token", "")):
+        raise Http404
+    try:
+        data = files.shown(file)
+    except InvalidInput as error:
+        raise Http404 from error
+    response = HttpResponse(data, content_type="image/webp")
+    response["Cache-Control"] = "private, max-age=86400, immutable"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response["Content-Disposition"] = f'inline; filename="{pk}.webp"'
+    return response
 
 
 def _find(request: HttpRequest, model: type[Any], pk: UUID) -> Any:
