@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,3 +68,40 @@ class CiderReward:
                     penalty = math.exp(-((length - other_length) ** 2) / (2 * self.sigma**2))
                     total[n] += shared / (norms[n] * other_norms[n]) * penalty
         return float(total.mean() / len(self.references[photo]) * 10)
+
+
+def meteor(found: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
+    """Mean METEOR by nltk's own scorer, exact and stem matches only (its WordNet is not fetched)."""
+    from nltk.translate.meteor_score import meteor_score
+
+    class NoSynonyms:
+        """Stands for WordNet, which would have to be downloaded."""
+
+        @staticmethod
+        def synsets(_: str) -> list[Any]:
+            return []
+
+    pairs = zip(found, references, strict=True)
+    scores = [meteor_score([list(r) for r in several], list(words), wordnet=NoSynonyms()) for words, several in pairs]
+    return float(np.mean(scores))
+
+
+def self_bleu(answers: Sequence[Sequence[Words]]) -> float:
+    """Mean pairwise BLEU-4 (smoothed, nltk) among each photo's captions: 1 where they are all alike."""
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    smooth = SmoothingFunction().method1
+    found = [
+        sentence_bleu([list(one)], list(other), smoothing_function=smooth)
+        for captions in answers
+        for i, one in enumerate(captions)
+        for j, other in enumerate(captions)
+        if i != j and one and other
+    ]
+    return float(np.mean(found)) if found else 0.0
+
+
+def repeats_itself(words: Words) -> bool:
+    """Whether a word follows itself or a pair of words comes twice ("a man and a man")."""
+    pairs = list(pairwise(words))
+    return any(a == b for a, b in pairs) or len(set(pairs)) < len(pairs)

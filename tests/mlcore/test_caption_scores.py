@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlcore.text import Vocabulary, caption_words
-from mlcore.training.caption_scores import CiderReward, score
+from mlcore.training.caption_scores import CiderReward, meteor, repeats_itself, score, self_bleu
 
 REFERENCES = [
     [caption_words(text) for text in several]
@@ -42,3 +42,22 @@ def test_a_vocabulary_survives_its_file() -> None:
     ids = again.encode(["a", "zebra", "dog"])
     assert ids[1] == Vocabulary.unk_id
     assert again.decode([Vocabulary.bos_id, *ids, Vocabulary.eos_id]) == ["a", "dog"]
+
+
+def test_meteor_prefers_the_right_words() -> None:
+    right, wrong = [several[1] for several in REFERENCES], [caption_words("a plate of food")] * 3
+    assert meteor(right, REFERENCES) > 0.9 > 0.3 > meteor(wrong, REFERENCES)
+
+
+def test_likeness_of_captions() -> None:
+    same = [caption_words("a dog runs over the green grass")] * 2
+    assert self_bleu([same]) == pytest.approx(1.0)
+    assert self_bleu([[same[0], caption_words("two children sit on one red bench")]]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "repeats"),
+    [("a man and a man", True), ("the the dog", True), ("a dog and a cat", False), ("a man on a horse", False)],
+)
+def test_repeats_are_seen(text: str, repeats: bool) -> None:
+    assert repeats_itself(caption_words(text)) is repeats
