@@ -55,6 +55,7 @@ class Strip:
     low: str  # words at the two ends of the legend
     high: str
     value: str = "Weight"  # heading of the number in the table view
+    hint: str = "Point at a word, or move with the arrow keys, to open it."
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,7 @@ class ImageCaptioning(Task):
             low="looked everywhere",
             high="looked at one spot",
             value="Peak",
+            hint="Point at a word, or move with the arrow keys, to see where the model looked.",
         )
 
     def headline_of_output(self, output: JSON) -> str:

@@ -147,6 +147,7 @@ class SentimentAnalysis(Task):
             ],
             low="towards negative",
             high="towards positive",
+            hint="Point at a word, or move with the arrow keys, to see how hard it pushed.",
         )
 
     def headline_of_output(self, output: JSON) -> str:

@@ -8,6 +8,7 @@ function open(box) {
   let current = 0, pinned = null;
 
   const show = (cell) => {
+    box.dispatchEvent(new CustomEvent("strip:show", { bubbles: true, detail: cell ? cells.indexOf(cell) : null }));
     place.textContent = "";
     if (!cell) { place.innerHTML = hint; return; }
     const word = document.createElement("strong");

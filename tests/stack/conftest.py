@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,16 +144,32 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     running.stop()
 
 
-@pytest.fixture
-def saboteur(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Stack]:
-    """A copy of the checkout with a tiny bundle, short patience, and texts that do harm."""
-    checkout = tmp_path / "checkout"
-    checkout.mkdir()
+def copy_checkout(folder: Path, bundles: Iterable[Bundle]) -> Path:
+    """The product's files in a folder of their own, with these bundles as the shipped ones."""
+    folder.mkdir()
     skip = shutil.ignore_patterns("__pycache__", "bundles")
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, checkout / name, **({"ignore": skip} if (ROOT / name).is_dir() else {}))  # type: ignore[operator]
-    shutil.copytree(tiny_bundle.path, checkout / "mlcore" / "bundles" / TASK / "en")
+        copy(ROOT / name, folder / name, **({"ignore": skip} if (ROOT / name).is_dir() else {}))  # type: ignore[operator]
+    for bundle in bundles:
+        shutil.copytree(bundle.path, folder / "mlcore" / "bundles" / bundle.task / bundle.variant)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_stack(tmp_path_factory: pytest.TempPathFactory, tiny_bundles: dict[str, Bundle]) -> Iterator[Stack]:
+    """The product with a tiny untrained bundle of every task."""
+    folder = tmp_path_factory.mktemp("tiny")
+    running = Stack(copy_checkout(folder / "checkout", tiny_bundles.values()), folder / "state")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def saboteur(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Stack]:
+    """A copy of the checkout with a tiny bundle, short patience, and texts that do harm."""
+    checkout = copy_checkout(tmp_path / "checkout", [tiny_bundle])
     conf = tmp_path / "supervisord.conf"
     text = (ROOT / "deploy" / "supervisord.conf").read_text()
     assert "--include webapp.jobs.worker" in text

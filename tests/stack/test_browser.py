@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from .conftest import TASK, Stack
+from .conftest import ROOT, TASK, Stack
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REQUIRED = os.environ.get("UNROLL_REQUIRE_BROWSER") == "1"
@@ -131,3 +131,34 @@ def test_an_empty_text_is_refused_at_its_field(stack: Stack, page: Page, request
     expect(page.locator("#text")).to_be_focused()
     clean(page)
     shoot(page, "refused", request)
+
+
+def test_a_photo_is_described_and_shows_where_was_looked(
+    tiny_stack: Stack, page: Page, request: pytest.FixtureRequest
+) -> None:
+    page.goto(f"{tiny_stack.url}/tasks/photos/")
+    clean(page)
+    page.set_input_files("#image", ROOT / "mlcore" / "examples" / "scenes" / "field.webp")
+    page.click("[data-run]")
+    expect(page.locator("figcaption.answer")).to_be_visible(timeout=30_000)
+    expect(page.locator(".photo img")).to_have_js_property("naturalWidth", 320)
+    page.locator(".cell").first.focus()
+    expect(page.locator("[data-detail-place]")).to_contain_text("looked")
+    expect(page.locator(".photo canvas.on")).to_have_count(1)
+    clean(page)
+    shoot(page, "photo", request)
+    page.keyboard.press("Escape")
+    expect(page.locator(".photo canvas.on")).to_have_count(0)
+    page.reload()
+    expect(page.locator(".photo img")).to_be_visible()
+    page.click("text=A beach")
+    expect(page.locator(".photo img")).to_have_js_property("naturalWidth", 320)
+    page.click("[data-run]")
+    expect(page.locator("#image-error")).to_contain_text("missing")
+
+
+def test_a_file_that_is_no_photo_is_refused_at_its_field(tiny_stack: Stack, page: Page) -> None:
+    page.goto(f"{tiny_stack.url}/tasks/photos/")
+    page.set_input_files("#image", ROOT / "README.md")
+    page.click("[data-run]")
+    expect(page.locator("#image-error")).to_contain_text("no photo")

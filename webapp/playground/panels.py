@@ -6,11 +6,12 @@ from typing import Any
 
 from django.template import TemplateDoesNotExist
 from django.template.loader import get_template
+from django.urls import reverse
 
 from mlcore import task as tasks
 from mlcore.task import Strip
-from webapp.jobs import queries
-from webapp.jobs.models import Job, Status
+from webapp.jobs import files, queries
+from webapp.jobs.models import File, Job, Status
 
 _TINTS = 5  # steps of the scale on each side
 
@@ -27,9 +28,19 @@ def context(job: Job, *, token: str = "") -> dict[str, Any]:
         "output": output,
         "strip": strip_parts(spec.strip(job.content.inputs, output)) if output is not None else None,
         "result_template": result_template(spec.name),
+        "files": {name: file_url(job.content.inputs[name]) for name in spec.file_inputs},
         "took": duration(job.model_time_s),
         "is_live": job.status in (Status.QUEUED, Status.RUNNING),
     }
+
+
+def file_url(pk: str) -> str:
+    """Where a job's photo is shown; one that nobody owns opens with its token, as its job did."""
+    file = File.objects.filter(pk=pk).first()
+    if file is None:
+        return ""
+    _, _, token = files.public_id(file).partition(":")
+    return reverse("photo", args=[file.pk]) + (f"?token={token}" if token else "")
 
 
 def result_template(name: str) -> str:
@@ -61,7 +72,7 @@ def strip_parts(strip: Strip) -> dict[str, Any]:
         place = cell.end
     if place < len(strip.text):
         parts.append({"gap": strip.text[place:]})
-    return {"parts": parts, "kind": strip.kind, "low": strip.low, "high": strip.high, "value": strip.value}
+    return {"parts": parts, "kind": strip.kind, "low": strip.low, "high": strip.high, "hint": strip.hint}
 
 
 def tint_class(tint: float) -> str:

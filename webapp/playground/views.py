@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from webapp.jobs import files, queries, services
 from webapp.jobs.models import Batch, File, Job
-from webapp.jobs.owners import may_open, owner_for_page, owner_of
+from webapp.jobs.owners import Owner, may_open, owner_for_page, owner_of
 from webapp.playground import forms, panels, uploads
 from webapp.registry.services import ModelUnavailable, active, installed_tasks
 
@@ -64,8 +65,7 @@ def run(request: HttpRequest, page: str) -> HttpResponse:
     try:
         owner = owner_for_page(request)
         for name in spec.file_inputs:
-            if upload := request.FILES.get(name):
-                inputs[name] = str(files.store(upload.chunks(), owner=owner, field=name).pk)
+            inputs[name] = _store(request, spec, name, owner)
         job = services.submit(services.check(spec.name, inputs, options, owner=owner), owner=owner)
     except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
         return _refused(request, spec, inputs, options, error)
@@ -74,6 +74,18 @@ def run(request: HttpRequest, page: str) -> HttpResponse:
     response = render(request, "playground/_panel.html", panels.context(_find(request, Job, job.pk)))
     response["HX-Push-Url"] = reverse("job", args=[job.pk])
     return response
+
+
+def _store(request: HttpRequest, spec: tasks.Task, name: str, owner: Owner) -> str | None:
+    """The id of the file that the form sent, or of the example's own where a chip was clicked."""
+    upload, example = request.FILES.get(name), request.POST.get("example", "")
+    if upload is not None:
+        chunks = upload.chunks()
+    elif example.isdecimal() and int(example) < len(spec.examples):
+        chunks = iter([Path(spec.examples[int(example)].inputs[name]).read_bytes()])
+    else:
+        return None
+    return str(files.store(chunks, owner=owner, field=name).pk)
 
 
 def _refused(
