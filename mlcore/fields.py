@@ -201,9 +201,6 @@ class Image(Field):
     What is in the file is checked when it is decoded (`mlcore.media.image`).
     """
 
-    max_bytes: int = 20 << 20
-    max_pixels: int = 50_000_000
-
     def check(self, name: str, value: Any) -> str:
         """Refuse what cannot name a file."""
         if not isinstance(value, str) or not value.strip() or len(value) > 4096 or "\0" in value:

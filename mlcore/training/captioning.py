@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcore.decoding import Hypothesis, choose_rows, diverse_beam_search
-from mlcore.models.attention_captioner import Decoder
+from mlcore.models.attention_captioner import Decoder, Model
 from mlcore.text import Vocabulary
 from mlcore.training.caption_scores import CiderReward
 from mlcore.training.data import bucket_batches
 from mlcore.training.losses import blockwise_cross_entropy
+from mlcore.training.photos import FeatureCache, Photo
+from mlcore.training.run import Run
+from mlcore.training.vision import augmentation
 
 Batch = dict[str, Tensor]
 LABEL_SMOOTHING = 0.1
@@ -79,6 +83,40 @@ class PhotoBatches:
                 "tokens": pad([row for _, row in rows]),
                 "photo": torch.from_numpy(chosen),
             }
+
+
+class PixelBatches:
+    """As PhotoBatches, with augmented pixels in place of features."""
+
+    def __init__(
+        self, photos: Sequence[Photo], captions: list[list[NDArray[np.int64]]], *, per_batch: int, seed: int, side: int
+    ) -> None:
+        nothing = np.zeros((len(photos), 1, 1, 1), dtype=np.float16)
+        self.inner = PhotoBatches(nothing, captions, photos=per_batch, seed=seed)
+        self.photos, self.side = photos, side
+        self.augment = augmentation(self.side)
+
+    def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
+        """Batches with images (P, 3, S, S), uint8."""
+        for batch in self.inner.epoch(number, skip=skip):
+            pixels = [torch.from_numpy(self.photos[int(i)].pixels(self.side).copy()) for i in batch["photo"]]
+            batch["images"] = torch.stack([self.augment(image) for image in pixels])
+            del batch["features"]
+            yield batch
+
+
+def encoder_features(run: Run, model: Model, photos: list[Photo]) -> NDArray[np.float16]:
+    """(N, 2, P, F) of the encoder as it is now: the photos and their mirror images."""
+    digest = hashlib.sha256()
+    for value in model.encoder.state_dict().values():
+        digest.update(value.numpy().tobytes())
+
+    def encode_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return model.encoder(torch.from_numpy(pixels)).numpy()  # type: ignore[no-any-return]
+
+    cache = FeatureCache(run.folder / "features")
+    return cache.load(photos, model.config.image_size, encode_pixels, digest.hexdigest())
 
 
 def caption_loss(

@@ -17,7 +17,7 @@ from django.utils import timezone
 from PIL import Image
 
 from mlcore.bundle import Bundle
-from webapp.jobs import services
+from webapp.jobs import upkeep
 from webapp.jobs.models import File, Job
 from webapp.jobs.worker import Server
 from webapp.registry import services as registry
@@ -163,11 +163,11 @@ def test_erasing_the_job_erases_its_photo(client: Client, post_json: Post) -> No
 
 def test_what_no_job_names_goes_with_time(client: Client, settings: Any) -> None:
     upload(client, photo())
-    services.delete_old()
+    upkeep.delete_old()
     assert File.objects.exists()
     File.objects.update(created_at=timezone.now() - timedelta(days=settings.RETENTION_DAYS + 1))
     key = File.objects.get().key
-    services.delete_old()
+    upkeep.delete_old()
     assert not File.objects.exists()
     assert not default_storage.exists(key)
 

