@@ -150,6 +150,17 @@ def caption_loss(
     return loss
 
 
+def nats_per_word(decoder: Decoder, batches: Sequence[Tensor]) -> float:
+    """Mean cross-entropy of captions without photos, each batch tokens (B, T)."""
+    total, count = 0.0, 0
+    for tokens in batches:
+        found, _ = decoder(None, tokens[:, :-1])
+        log_p = decoder.logits(found).log_softmax(dim=-1).gather(2, tokens[:, 1:, None])[..., 0]
+        real = tokens[:, 1:] != 0
+        total, count = total - float((log_p * real).sum()), count + int(real.sum())
+    return total / count
+
+
 def sample(decoder: Decoder, features: Tensor, *, each: int, longest: int) -> Tensor:
     """`each` captions a photo drawn from the decoder: (P * each, T) with bos before and eos behind, zeros after."""
     config = decoder.config

@@ -40,6 +40,7 @@ from mlcore.training.captioning import (
     caption_loss,
     encode,
     encoder_features,
+    nats_per_word,
     pad,
     search,
 )
@@ -198,13 +199,7 @@ def _english(stages: _Stages, decoder: Decoder, texts: list[tuple[str, ...]]) ->
     dev = [pad([encoded[i] for i in part]) for part in np.array_split(order[:held_out], max(1, held_out // 100))]
 
     def evaluate(module: Decoder) -> dict[str, float]:
-        total, count = 0.0, 0
-        for tokens in dev:
-            found, _ = module(None, tokens[:, :-1])
-            log_p = module.logits(found).log_softmax(dim=-1).gather(2, tokens[:, 1:, None])[..., 0]
-            real = tokens[:, 1:] != 0
-            total, count = total - float((log_p * real).sum()), count + int(real.sum())
-        return {"minus_nats": -total / count}
+        return {"minus_nats": -nats_per_word(module, dev)}
 
     batches = TextBatches(
         [encoded[i] for i in order[held_out:]], tokens_per_batch=stages.size.tokens_per_batch, seed=stages.run.seed
