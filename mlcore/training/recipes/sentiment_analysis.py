@@ -79,7 +79,7 @@ SIZES = {
     "base": Size(
         vocab_size=16_000,
         model={},
-        pretrain=Settings(steps=9_000, max_lr=2.5e-3, evaluate_every=1_000),
+        pretrain=Settings(steps=7_500, max_lr=2.5e-3, evaluate_every=1_000),
         finetune=Settings(steps=6_000, max_lr=1e-3, evaluate_every=500, weight_decay=0.02),
     ),
     "large": Size(
