@@ -16,6 +16,7 @@ from mlcore.errors import BundleError
 MODELS: dict[str, str] = {
     "attention-captioner": "mlcore.models.attention_captioner",
     "lstm-classifier": "mlcore.models.lstm_classifier",
+    "rnn-tagger": "mlcore.models.rnn_tagger",
 }
 
 

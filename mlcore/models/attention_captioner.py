@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mlcore import decoding
 from mlcore.batching import Batch
 from mlcore.models import cnn
+from mlcore.models.attention import Look, PlaceAttention
 from mlcore.models.recurrent import LockedDropout
 
 State = tuple[Tensor, Tensor, Tensor, Tensor]  # h and c (1, B, H) of the lower and of the upper layer
@@ -108,12 +109,9 @@ class Decoder(nn.Module):
         hidden = config.hidden_dim
         self.embedding = nn.Embedding(config.vocab_size, config.embed_dim, padding_idx=0)
         self.words = nn.LSTM(config.embed_dim, hidden, batch_first=True)
-        self.feature_dropout = LockedDropout(config.feature_dropout)
-        self.places = nn.Linear(config.feature_dim, hidden)
-        self.keys = nn.Linear(hidden, config.attention_dim)
-        self.query = nn.Linear(hidden, config.attention_dim)
-        self.score = nn.Linear(config.attention_dim, 1, bias=False)
-        self.gate = nn.Linear(hidden, hidden)
+        self.attention = PlaceAttention(
+            config.feature_dim, hidden, config.attention_dim, dropout=config.feature_dropout
+        )
         self.unseen = nn.Parameter(torch.zeros(hidden))  # the context of a caption without its photo
         self.seen = nn.LSTM(2 * hidden, hidden, batch_first=True)
         self.out = nn.Linear(2 * hidden, config.embed_dim)  # upper hidden state and context -> the embedding's width
@@ -123,28 +121,15 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.embedding.weight[0].zero_()
 
-    def look(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """features (B, P, F) -> places (B, P, H) and their keys (B, P, A): the same for every word of a photo."""
-        places = self.places(self.feature_dropout(features)).relu()
-        return places, self.keys(places)
-
-    def attend(self, hidden: Tensor, places: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """hidden (B, T, H) -> context (B, T, H) and attention (B, T, P)."""
-        energy = self.score((keys[:, None] + self.query(hidden)[:, :, None]).tanh())[..., 0]  # (B, T, P)
-        attention = energy.softmax(dim=-1)
-        return attention @ places * self.gate(hidden).sigmoid(), attention
-
     def forward(
-        self, features: Tensor | None, tokens: Tensor, state: State | None = None, look: Any = None
+        self, features: Tensor | None, tokens: Tensor, state: State | None = None, look: Look | None = None
     ) -> tuple[Tensor, Tensor]:
         """features (B, P, F) or none, tokens (B, T) -> (B, T, E) for `logits`, and attention (B, T, P)."""
-        places = look or (self.look(features) if features is not None else None)
+        places = look or (self.attention.look(features) if features is not None else None)
         found, attention, _ = self._run(places, tokens, state)
         return found, attention
 
-    def _run(
-        self, look: tuple[Tensor, Tensor] | None, tokens: Tensor, state: State | None
-    ) -> tuple[Tensor, Tensor, State]:
+    def _run(self, look: Look | None, tokens: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
         lower = (state[0], state[1]) if state else None
         upper = (state[2], state[3]) if state else None
         hidden, (h1, c1) = self.words(self.dropout(self.embedding(tokens)), lower)
@@ -153,7 +138,7 @@ class Decoder(nn.Module):
             context = self.unseen.expand_as(hidden)
             attention = hidden.new_zeros(*tokens.shape, 0)
         else:
-            context, attention = self.attend(hidden, *look)
+            context, attention = self.attention(hidden, look)
         top, (h2, c2) = self.seen(torch.cat([hidden, context], dim=-1), upper)
         found = self.out(self.dropout(torch.cat([top, context], dim=-1)))
         return found, attention, (h1, c1, h2, c2)
@@ -164,7 +149,7 @@ class Decoder(nn.Module):
 
     def start(self, features: Tensor) -> decoding.State:
         """What a search carries for each row before the first word; rows come first in every tensor."""
-        places, keys = self.look(features)
+        places, keys = self.attention.look(features)
         zero = features.new_zeros(features.shape[0], self.config.hidden_dim)
         return {"places": places, "keys": keys, "h1": zero, "c1": zero, "h2": zero, "c2": zero}
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from mlcore.bundle import Bundle
-from mlcore.fields import Field, Image, Integer, List, Number, Record, Text
-from mlcore.media import decoder
-from mlcore.task import JSON, Cell, Example, Item, Strip, Task, register
+from mlcore.fields import Field, Integer, List, Number, Record, Text
+from mlcore.media.photo_task import PhotoTask
+from mlcore.task import JSON, Cell, Item, Strip, register
 from mlcore.text import Vocabulary
 
-_SCENES = Path(__file__).resolve().parent.parent / "examples" / "scenes"
 _LOG_PROBABILITY = Number(title="Score", help="Log-probability a word, length-normalised; nearer to 0 is surer.")
 
 
@@ -25,24 +23,16 @@ class Assets:
     image_size: int
 
 
-def _scene(title: str, name: str) -> Example:
-    return Example(title, {"image": str(_SCENES / f"{name}.webp")})
-
-
 @register
-class ImageCaptioning(Task):
+class ImageCaptioning(PhotoTask):
     """Answers in the shape of Hugging Face's image-to-text, with alternatives and attention."""
 
     name: ClassVar[str] = "image-captioning"
     aliases: ClassVar[tuple[str, ...]] = ("image-to-text",)
     title: ClassVar[str] = "Caption a photo"
-    menu: ClassVar[str] = "Photos"
     verb: ClassVar[str] = "Describe the photo"
     summary: ClassVar[str] = "Says what is on a photo, and shows where it looked for each word."
     caution: ClassVar[str] = "It knows everyday scenes best; it cannot read text, count well or name people."
-    inputs: ClassVar[Mapping[str, Field]] = {
-        "image": Image(title="Photo", help="JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC; 20 MB, 50 megapixels."),
-    }
     options: ClassVar[Mapping[str, Field]] = {
         "beam_size": Integer(
             title="Beams", help="Sentences followed at once; more is slower.", required=False, default=3,
@@ -76,35 +66,10 @@ class ImageCaptioning(Task):
             ),
         ),
     }
-    examples: ClassVar[Sequence[Example]] = [
-        _scene("A beach", "beach"),
-        _scene("A dog", "field"),
-        _scene("A street", "street"),
-        _scene("Snow", "snow"),
-        _scene("A table", "table"),
-        _scene("A park", "park"),
-    ]
-    default_variant: ClassVar[str] = "en"
-    page: ClassVar[str] = "photos"
-    max_batch_size: ClassVar[int] = 32
 
     def load_assets(self, bundle: Bundle) -> Assets:
         """Words, and the size of the square."""
         return Assets(Vocabulary.from_bytes(bundle.read("words.txt")), int(bundle.config["image_size"]))
-
-    def estimate(self, inputs: JSON) -> int:
-        """Every photo costs the same."""
-        return 64
-
-    def headline(self, inputs: JSON) -> str:
-        """A photo has no words of its own."""
-        return "A photo"
-
-    def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
-        """Decoded in the decoder's own process and squashed to the square that the encoder was trained on."""
-        side = assets.image_size
-        pixels = decoder.shared().square(Path(inputs["image"]), side).transpose(2, 0, 1)
-        return Item({"images": pixels}, options, None, 64)
 
     def postprocess(self, raw: JSON, item: Item, assets: Assets) -> JSON:
         """Tokens to sentences; alternatives that hardly differ are left out."""

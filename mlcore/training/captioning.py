@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,13 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcore.decoding import Hypothesis, choose_rows, diverse_beam_search
-from mlcore.models.attention_captioner import Decoder, Model
+from mlcore.models.attention_captioner import Decoder
 from mlcore.text import Vocabulary
 from mlcore.training.caption_scores import CiderReward
 from mlcore.training.data import bucket_batches
 from mlcore.training.losses import blockwise_cross_entropy
-from mlcore.training.photos import FeatureCache, Photo
-from mlcore.training.run import Run
+from mlcore.training.photos import Photo
 from mlcore.training.vision import augmentation
 
 Batch = dict[str, Tensor]
@@ -105,20 +103,6 @@ class PixelBatches:
             yield batch
 
 
-def encoder_features(run: Run, model: Model, photos: list[Photo]) -> NDArray[np.float16]:
-    """(N, 2, P, F) of the encoder as it is now: the photos and their mirror images."""
-    digest = hashlib.sha256()
-    for value in model.encoder.state_dict().values():
-        digest.update(value.numpy().tobytes())
-
-    def encode_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return model.encoder(torch.from_numpy(pixels)).numpy()  # type: ignore[no-any-return]
-
-    cache = FeatureCache(run.folder / "features")
-    return cache.load(photos, model.config.image_size, encode_pixels, digest.hexdigest())
-
-
 def caption_loss(
     decoder: Decoder,
     batch: Batch,
@@ -132,7 +116,7 @@ def caption_loss(
     features = batch.get("features") if features is None else features
     look = None
     if features is not None:
-        places, keys = decoder.look(features)
+        places, keys = decoder.attention.look(features)
         look = (places[batch["index"]], keys[batch["index"]])
     found, attention = decoder(None, tokens[:, :-1], look=look)
     goal = tokens[:, 1:]
@@ -206,7 +190,7 @@ class SelfCritical:
         ).view(-1, self.each)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.each - 1)
         advantage = (rewards - baseline).flatten()
-        places, keys = decoder.look(batch["features"])
+        places, keys = decoder.attention.look(batch["features"])
         index = torch.arange(len(places)).repeat_interleave(self.each)
         found, _ = decoder(None, tokens[:, :-1], look=(places[index], keys[index]))
         goal = tokens[:, 1:]

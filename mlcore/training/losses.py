@@ -97,3 +97,19 @@ class SampledSoftmax(nn.Module):
         positive = (hidden * weight[targets]).sum(dim=-1) + bias[targets] - expected[targets]  # (N,)
         logits = torch.cat([positive[:, None], negative], dim=1)  # (N, 1 + S)
         return nn.functional.cross_entropy(logits, torch.zeros_like(targets))
+
+
+def asymmetric_loss(
+    logits: Tensor, target: Tensor, known: Tensor, *, gamma: float = 2.0, margin: float = 0.05
+) -> Tensor:
+    """Mean over the known labels of a cross-entropy that makes little of easy negatives.
+
+    Asymmetric loss (Ridnik et al. 2021, https://arxiv.org/abs/2009.14119): almost all labels are absent from a photo,
+    and plain cross-entropy is drowned by them; `gamma` focuses on hard ones, negatives surer than `margin` count
+    nothing. logits, target and known (..., L), target 0 or 1; `gamma` 0 and `margin` 0 give plain cross-entropy.
+    """
+    negative = (logits.sigmoid() - margin).clamp(min=0)
+    present = nn.functional.logsigmoid(logits)
+    absent = (1 - negative).clamp(min=1e-6).log() * negative.detach().pow(gamma)
+    loss = -torch.where(target > 0.5, present, absent)
+    return (loss * known).sum() / known.sum().clamp(min=1)

@@ -4,7 +4,7 @@ Layout: `flickr8k/{train-*,val,extra}.tar` of ID.webp (224 x 224, squashed) and
 `flickr8k/captions.{train,val,extra}.tsv.gz` (image, number, caption; Hodosh et al. 2013, JAIR 47);
 `captions_extra/coco.tar` with `coco.captions.tsv.gz`, and `captions_extra/{coco,flickr30k}_text_only.tsv.gz`, captions
 without photos (Lin et al. 2014, Young et al. 2014); `coco80/train-*.tar`, `coco80/tags.train.tsv.gz`,
-`coco80/classes.txt`.
+`coco80/classes.txt`, and `flickr8k/tags.{train,val,extra}.tsv.gz` (image, tag:count,...), `flickr8k/tag_classes.tsv`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ from PIL import Image
 from mlcore.errors import InvalidInput
 from mlcore.media.image import square
 from mlcore.text import caption_words
-from mlcore.training.data import read_table
+from mlcore.training.data import read_lines, read_table
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as its encoded bytes, and what people wrote about it."""
+    """A photo as its encoded bytes, and what people wrote about it.
+
+    `tags` are on it and `doubtful` ones may be; of the label set `tag_set`, all others are not.
+    """
 
     name: str
     data: bytes
     captions: tuple[tuple[str, ...], ...] = ()
     tags: frozenset[str] = frozenset()
+    doubtful: frozenset[str] = frozenset()
+    tag_set: str = ""
 
     def pixels(self, side: int) -> NDArray[np.uint8]:
         """(3, side, side), squashed."""
@@ -88,6 +93,50 @@ def caption_texts(data: Path) -> list[tuple[str, ...]]:
     folder = data / "captions_extra"
     tables = [_captions(folder / f"{name}_text_only.tsv.gz") for name in ("coco", "flickr30k")]
     return [caption for table in tables for captions in table.values() for caption in captions]
+
+
+def label_sets(data: Path) -> dict[str, list[str]]:
+    """Names of the labels that each set of photos was marked with, in their files' order."""
+    coco = list(read_lines(_need(data / "coco80" / "classes.txt")))
+    flickr = [row[0] for row in read_table(_need(data / "flickr8k" / "tag_classes.tsv"))][1:]
+    return {"coco": [name for name in coco if name], "flickr8k": flickr}
+
+
+def tagged(data: Path, split: str) -> list[Photo]:
+    """Photos with tags: of `train`, `val` or, for those who have it, `test` (COCO's `tags.val.tsv.gz`, `val*.tar`).
+
+    Every fifth photo of COCO's train is held out as `val`. Flickr8k's tags were derived from captions: one that two of
+    five captions name is taken, one that a single caption names is doubtful.
+    """
+    coco, flickr = data / "coco80", data / "flickr8k"
+    official = "val" if split == "test" else "train"
+    marked = {Path(row[0]).stem: row[1] for row in read_table(_need(coco / f"tags.{official}.tsv.gz"))}
+    photos = [
+        Photo(name, content, tags=frozenset(filter(None, marked[name].split(","))), tag_set="coco")
+        for number, (name, content) in enumerate(_files(sorted(coco.glob(f"{official}*.tar"))))
+        if split == "test" or (number % 5 == 4) == (split == "val")
+    ]
+    named = _counts(flickr / f"tags.{split}.tsv.gz")
+    archives = sorted(flickr.glob("train-*.tar")) if split == "train" else [flickr / f"{split}.tar"]
+    if split == "train":
+        named |= _counts(flickr / "tags.extra.tsv.gz")
+        archives.append(flickr / "extra.tar")
+    for name, content in _files(archives):
+        counts = named.get(name)
+        if counts is not None:
+            sure = frozenset(tag for tag, count in counts.items() if count >= 2)
+            photos.append(
+                Photo(name, content, tags=sure, doubtful=frozenset(counts) - sure, tag_set="flickr8k"),
+            )
+    return photos
+
+
+def _counts(path: Path) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for name, tags in read_table(_need(path)):
+        pairs = (entry.rsplit(":", 1) for entry in tags.split(",") if entry)
+        found[Path(name).stem] = {tag: int(count) for tag, count in pairs}
+    return found
 
 
 class FeatureCache:

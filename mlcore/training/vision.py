@@ -1,4 +1,4 @@
-"""torchvision's transforms, also where its compiled operators do not load.
+"""torchvision's transforms, also where its compiled operators do not load; features of a frozen encoder.
 
 torchvision wheels built for CUDA beside a CPU torch lack `torchvision::nms`, and then even the transforms cannot be
 imported. Defining the two operators that the import names is enough; nms gets a real kernel.
@@ -6,10 +6,20 @@ imported. Defining the two operators that the import names is enough; nms gets a
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, library
+
+from mlcore.errors import InvalidInput
+from mlcore.models import cnn
+from mlcore.models.cnn import Encoder
+from mlcore.training.photos import FeatureCache, Photo
 
 
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -61,3 +71,32 @@ def augmentation(side: int) -> Any:
             v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.02),
         ]
     )
+
+
+def encoder_features(
+    folder: Path, encoder: Encoder, photos: Sequence[Photo], reduce: Callable[[Tensor], Tensor] | None = None
+) -> NDArray[np.float16]:
+    """Features of the encoder as it is now, of the photos and of their mirror images, kept under `folder`.
+
+    (N, 2, P, F), or (N, 2, ...) of what `reduce` makes of features (B, P, F).
+    """
+    digest = hashlib.sha256(getattr(reduce, "__name__", "").encode())
+    for value in encoder.state_dict().values():
+        digest.update(value.numpy().tobytes())
+
+    def encode(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            features = encoder(torch.from_numpy(pixels))
+            return (reduce(features) if reduce else features).numpy()  # type: ignore[no-any-return]
+
+    return FeatureCache(folder / "features").load(photos, encoder.config.image_size, encode, digest.hexdigest())
+
+
+def start_encoder(encoder: Encoder, data: Path) -> None:
+    """Fill an EfficientNet-Lite2 with its ImageNet weights; any other stays as it is."""
+    if tuple(encoder.config.blocks) != cnn.LITE2:
+        return
+    found = sorted((data / "pretrained").glob("efficientnet_lite2_*.safetensors"))
+    if not found:
+        raise InvalidInput("data", f"{data}/pretrained/efficientnet_lite2_*.safetensors is missing.")
+    encoder.load_state_dict(cnn.load_pretrained(found[0]).state_dict())

@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlcore.errors import InvalidInput
 from mlcore.models import cnn
 from mlcore.models.attention_captioner import Config, Decoder, Model
 from mlcore.predictor import Predictor
@@ -39,7 +38,6 @@ from mlcore.training.captioning import (
     TextBatches,
     caption_loss,
     encode,
-    encoder_features,
     nats_per_word,
     pad,
     search,
@@ -48,6 +46,7 @@ from mlcore.training.photos import Photo, caption_texts, captioned
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer
+from mlcore.training.vision import encoder_features, start_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ class _Stages:
     def on_features(self, name: str, model: Model, loss: Callable[[Any, Batch], Tensor]) -> None:
         """A stage of the decoder alone, on the frozen encoder's features."""
         model.eval()
-        features, dev = (encoder_features(self.run, model, photos) for photos in (self.train, self.dev))
+        features, dev = (encoder_features(self.run.folder, model.encoder, photos) for photos in (self.train, self.dev))
         plain = torch.from_numpy(dev[:, 0].astype(np.float32))
         batches = PhotoBatches(features, self.captions, photos=self.size.photos_per_batch, seed=self.run.seed)
         self.fit(name, model.decoder, batches, loss, lambda decoder: self.scores(decoder, plain))
@@ -211,11 +210,7 @@ def _start(run: Run, size: Size, vocabulary: Vocabulary) -> Model:
     config = Config(vocab_size=len(vocabulary), **size.model)
     torch.manual_seed(run.seed)
     model = Model(config)
-    if tuple(config.blocks) == cnn.LITE2:
-        found = sorted((run.data / "pretrained").glob("efficientnet_lite2_*.safetensors"))
-        if not found:
-            raise InvalidInput("data", f"{run.data}/pretrained/efficientnet_lite2_*.safetensors is missing.")
-        model.encoder.load_state_dict(cnn.load_pretrained(found[0]).state_dict())
+    start_encoder(model.encoder, run.data)
     return model
 
 
@@ -266,7 +261,7 @@ def train(run: Run) -> Path:
 def _baseline(run: Run, model: Model, photos: list[Photo]) -> dict[str, float]:
     """Scores of the nearest training photo's caption."""
     train_photos = captioned(run.data, "train")[: SIZES[run.size].photos or None]
-    known, asked = (encoder_features(run, model, part) for part in (train_photos, photos))
+    known, asked = (encoder_features(run.folder, model.encoder, part) for part in (train_photos, photos))
     found = caption_evaluation.nearest_captions(known, asked, [photo.captions for photo in train_photos])
     references = [photo.captions for photo in photos]
     scores = caption_scores.score(found, references) | {"meteor": caption_scores.meteor(found, references)}

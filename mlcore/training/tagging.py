@@ -1,0 +1,124 @@
+"""Tagged photos as batches, the loss over label sets that know different labels, and a linear probe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlcore.models.rnn_tagger import Head, Model
+from mlcore.training.losses import asymmetric_loss
+from mlcore.training.photos import Photo
+from mlcore.training.vision import augmentation
+
+Batch = dict[str, Tensor]
+LONGEST = 10  # tags of a photo that training names one after another
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The union of all sets' labels by name, in the sets' order, and which set knows which."""
+
+    sets: Mapping[str, Sequence[str]]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Every label once."""
+        return list(dict.fromkeys(name for names in self.sets.values() for name in names))
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Place of each name."""
+        return {name: place for place, name in enumerate(self.names)}
+
+    @property
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """Label indices of each set."""
+        return tuple(tuple(self.index[name] for name in names) for names in self.sets.values())
+
+    def number(self, photo: Photo) -> int:
+        """Number of the set that a photo was marked with."""
+        return list(self.sets).index(photo.tag_set)
+
+    def targets(self, photos: Sequence[Photo]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(N, L): labels that are there, and those of which it is known whether they are."""
+        target = np.zeros((len(photos), len(self.names)), dtype=bool)
+        known = np.zeros_like(target)
+        for row, photo in enumerate(photos):
+            known[row, list(self.members[self.number(photo)])] = True
+            known[row, [self.index[name] for name in photo.doubtful]] = False
+            target[row, [self.index[name] for name in photo.tags]] = True
+        return target, known
+
+
+class TaggedBatches:
+    """Augmented photos; the tags of each in an order drawn anew each epoch."""
+
+    def __init__(self, photos: Sequence[Photo], labels: Labels, *, per_batch: int, seed: int, side: int) -> None:
+        self.photos, self.per_batch, self.seed, self.side = photos, per_batch, seed, side
+        self.target, self.known = labels.targets(photos)
+        self.which = np.array([labels.number(photo) for photo in photos])
+        self.augment = augmentation(side)
+
+    def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
+        """images (B, 3, S, S) uint8, target and known (B, L), which (B,), named (B, T) and count (B,) of these."""
+        generator = np.random.default_rng([self.seed, number])
+        order = generator.permutation(len(self.photos))
+        per_batch = min(self.per_batch, len(order))
+        for start in range(skip * per_batch, len(order) - per_batch + 1, per_batch):
+            rows = order[start : start + per_batch]
+            pixels = [torch.from_numpy(self.photos[int(i)].pixels(self.side).copy()) for i in rows]
+            yield {"images": torch.stack([self.augment(image) for image in pixels]), **self.marks(rows, generator)}
+
+    def marks(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
+        """What is known of these photos."""
+        orders = [generator.permutation(np.flatnonzero(self.target[i]))[:LONGEST] for i in rows]
+        named = np.zeros((len(rows), LONGEST), dtype=np.int64)
+        for row, tags in zip(named, orders, strict=True):
+            row[: len(tags)] = tags
+        count = np.array([len(tags) for tags in orders])
+        arrays = {"target": self.target[rows], "known": self.known[rows], "which": self.which[rows]}
+        return {name: torch.from_numpy(value) for name, value in {**arrays, "named": named, "count": count}.items()}
+
+
+class PooledBatches:
+    """Pooled features (N, 2, F) of a frozen encoder, the photos' or their mirror images', for a probe."""
+
+    def __init__(self, pooled: NDArray[np.float16], photos: Sequence[Photo], labels: Labels, *, seed: int) -> None:
+        self.pooled, self.seed = pooled, seed
+        self.target, self.known = labels.targets(photos)
+
+    def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
+        """pooled (B, F), target and known (B, L)."""
+        generator = np.random.default_rng([self.seed, number])
+        order = generator.permutation(len(self.pooled))
+        for rows in np.array_split(order, max(1, len(order) // 128))[skip:]:
+            view = generator.integers(2, size=len(rows))
+            yield {
+                "pooled": torch.from_numpy(self.pooled[rows, view].astype(np.float32)),
+                "target": torch.from_numpy(self.target[rows]),
+                "known": torch.from_numpy(self.known[rows]),
+            }
+
+
+def probe_loss(head: Head, batch: Batch) -> Tensor:
+    """Loss of a linear probe."""
+    return asymmetric_loss(head.out(head.dropout(batch["pooled"])), batch["target"].float(), batch["known"])
+
+
+def tag_loss(model: Model, batch: Batch) -> Tensor:
+    """Head and decoder; a step of the decoder is asked about labels not yet named, and only while tags are left."""
+    features = model.encoder(batch["images"])
+    target, known, named = batch["target"].float(), batch["known"], batch["named"]
+    alone = asymmetric_loss(model.head(features), target, known)
+    steps = model.decoder(features, batch["which"], named)  # (B, T + 1, L)
+    said = torch.nn.functional.one_hot(named, target.shape[1]).cumsum(dim=1).bool()  # (B, T, L)
+    said = torch.cat([torch.zeros_like(said[:, :1]), said], dim=1)
+    real = torch.arange(steps.shape[1])[None, :] <= batch["count"][:, None]  # (B, T + 1)
+    asked = known[:, None] & ~said & real[..., None]
+    return alone + asymmetric_loss(steps, target[:, None].expand_as(steps), asked)
