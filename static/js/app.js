@@ -40,7 +40,6 @@ function request(form) {
     let value = field.value;
     if (field.type === "number") value = value === "" ? null : Number(value);
     if (field.type === "checkbox") value = field.checked;
-    if (field.type === "file") value = "the id that POST /api/v1/uploads gives";
     if (value === null) continue;
     (isOption ? options : inputs)[field.name.replace(/^option-/, "")] = value;
   }
@@ -73,8 +72,7 @@ function fill(form, values, prefix = "") {
   for (const [name, value] of Object.entries(values)) {
     const field = form.elements[prefix + name];
     if (!field) continue;
-    if (field.type === "file") field.value = ""; // an example's file is the server's own
-    else if (field.type === "checkbox") field.checked = Boolean(value);
+    if (field.type === "checkbox") field.checked = Boolean(value);
     else field.value = value;
   }
 }
@@ -100,16 +98,14 @@ function setUpForm() {
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && form.contains(document.activeElement)) form.requestSubmit();
   });
-  all("[data-example]").forEach((chip, index) => {
+  all("[data-example]").forEach((chip) => {
     chip.addEventListener("click", () => {
-      if (form.elements.example) form.elements.example.value = index;
       fill(form, JSON.parse(chip.dataset.example));
       fill(form, JSON.parse(chip.dataset.options), "option-");
       refresh(form);
       form.requestSubmit();
     });
   });
-  form.addEventListener("htmx:afterRequest", () => { if (form.elements.example) form.elements.example.value = ""; });
   const wanted = new URLSearchParams(location.search).get("example");
   if (wanted !== null) {
     const chip = all("[data-example]")[Number(wanted)];

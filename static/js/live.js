@@ -1,43 +1,74 @@
-// One event stream for what is under way on this page; polling where streams do not get through.
+// One event stream for all that is under way on this page; polling where streams do not get through.
 const POLL_MS = 2000;
-let source = null, polling = null, followed = "";
+let source = null, polling = null, followed = new Set();
 
-const live = () => document.querySelector("[data-live]");
-const refresh = () => { const panel = live(); if (panel) window.htmx.trigger(panel, "refresh"); };
+const live = () => [...document.querySelectorAll("[data-live]")];
+// a panel follows its jobs, or the one row that it shows
+const ids = (panel) => (panel.dataset.jobs ?? panel.dataset.id).split(" ");
+const refresh = (panel) => window.htmx.trigger(panel, "refresh");
 
 function stop() {
   source?.close();
   clearInterval(polling);
   source = polling = null;
-  followed = "";
+  followed = new Set();
 }
 
 function poll() {
   source?.close();
   source = null;
-  polling ??= setInterval(refresh, POLL_MS);
+  polling ??= setInterval(() => live().forEach(refresh), POLL_MS);
 }
 
+const panelOf = (state) => {
+  const panels = live();
+  return panels.find((panel) => ids(panel).includes(state.job)) ?? (state.job ? undefined : panels[0]);
+};
+
 function onState(event) {
-  const words = document.querySelector("[data-live] [data-waiting]");
-  const state = JSON.parse(event.data);
-  if (words && state.waiting) words.textContent = state.waiting;
-  document.querySelector("[data-live] [data-state]")?.classList.toggle("warning", /No worker/.test(state.waiting ?? ""));
+  const state = JSON.parse(event.data), panel = panelOf(state);
+  if (!panel || !state.waiting) return;
+  const words = panel.querySelector("[data-waiting]");
+  if (words) words.textContent = state.waiting;
+  panel.querySelector("[data-state]")?.classList.toggle("warning", /No worker/.test(state.waiting));
+}
+
+function onChange(event) {
+  const panel = panelOf(JSON.parse(event.data));
+  if (panel) refresh(panel);
+}
+
+function onDone(event) {
+  const { job } = JSON.parse(event.data);
+  onChange(event);
+  if (job) followed.delete(job);
+  else followed.clear();
+  if (!followed.size) { source?.close(); source = null; }
+}
+
+// One panel's own address may carry its token; several are this visitor's and share a stream.
+function address(panels) {
+  if (panels.length === 1) return panels[0].dataset.events;
+  return `/api/v1/events?${panels.flatMap(ids).slice(0, 100).map((id) => `job=${id}`).join("&")}`;
 }
 
 export function watch() {
-  const panel = live();
-  if (!panel || document.hidden) { stop(); return; }
-  if (panel.dataset.id === followed) return;
+  const panels = live();
+  if (!panels.length || document.hidden) { stop(); return; }
+  const wanted = panels.flatMap(ids);
+  if (polling || (source && wanted.every((id) => followed.has(id)))) return;
   stop();
-  followed = panel.dataset.id;
+  followed = new Set(wanted);
   let failures = 0;
-  source = new EventSource(panel.dataset.events);
+  source = new EventSource(address(panels));
   source.addEventListener("open", () => { failures = 0; });
   source.addEventListener("state", onState);
-  source.addEventListener("progress", refresh);
-  source.addEventListener("done", () => { source?.close(); source = null; refresh(); });
+  source.addEventListener("progress", onChange);
+  source.addEventListener("done", onDone);
   source.addEventListener("error", () => { failures += 1; if (failures > 2) poll(); });
 }
 
-document.addEventListener("visibilitychange", () => { if (document.hidden) stop(); else { refresh(); watch(); } });
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stop();
+  else { live().forEach(refresh); watch(); }
+});

@@ -25,7 +25,7 @@ from mlcore.task import JSON, Task
 from webapp.jobs.models import File
 from webapp.jobs.owners import Owner, make_token, token_opens
 
-_SHOWN_SIDE = 1_600  # pixels of the longer side of what pages show
+_SIDES = {"large": 1_600, "small": 400}  # pixels of the longer side of what pages show
 
 
 def store(chunks: Iterable[bytes], *, owner: Owner, field: str = "file") -> File:
@@ -152,16 +152,21 @@ def located(task: Task, inputs: JSON) -> Iterator[JSON]:
         yield {**inputs, **paths}
 
 
-def shown(file: File) -> bytes:
+def shown(file: File, *, small: bool = False) -> bytes:
     """The photo as pages show it: encoded anew, upright, without metadata; made once and kept."""
-    key = f"shown/{file.key.removeprefix('uploads/')}.webp"
+    size = "small" if small else "large"
+    key = _shown_key(file, size)
     if default_storage.exists(key):
         with default_storage.open(key) as kept:
             return bytes(kept.read())
     with local_path(str(file.pk)) as path:
-        data = decoder.shared().to_show(path, _SHOWN_SIDE)
+        data = decoder.shared().to_show(path, _SIDES[size])
     default_storage.save(key, ContentFile(data))
     return data
+
+
+def _shown_key(file: File, size: str) -> str:
+    return f"shown/{file.key.removeprefix('uploads/')}-{size}.webp"
 
 
 def erase(files: Iterable[File]) -> None:
@@ -169,7 +174,7 @@ def erase(files: Iterable[File]) -> None:
     for file in files:
         if not file.jobs.exists():
             file.delete()
-            for key in (file.key, f"shown/{file.key.removeprefix('uploads/')}.webp"):
+            for key in (file.key, *(_shown_key(file, size) for size in _SIDES)):
                 default_storage.delete(key)
 
 

@@ -28,7 +28,6 @@ def context(job: Job, *, token: str = "") -> dict[str, Any]:
         "output": output,
         "strip": strip_parts(spec.strip(job.content.inputs, output)) if output is not None else None,
         "result_template": result_template(spec.name),
-        "files": {name: file_url(job.content.inputs[name]) for name in spec.file_inputs},
         "took": duration(job.model_time_s),
         "is_live": job.status in (Status.QUEUED, Status.RUNNING),
     }

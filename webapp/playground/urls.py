@@ -3,10 +3,12 @@
 from django.contrib.auth import views as auth_views
 from django.urls import path
 
-from webapp.playground import health, history, setup, views
+from webapp.playground import health, history, photos, setup, views
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("tasks/photos/", photos.page, name="drop-photos"),
+    path("tasks/photos/run", photos.run, name="run-photos"),
     path("tasks/<slug:page>/", views.task_page, name="task"),
     path("tasks/<slug:page>/run", views.run, name="run"),
     path("tasks/<slug:page>/batch", views.run_batch, name="run-batch"),
@@ -16,7 +18,13 @@ urlpatterns = [
     path("batches/<uuid:pk>/", views.batch_page, name="batch"),
     path("batches/<uuid:pk>/panel", views.batch_panel, name="batch-panel"),
     path("batches/<uuid:pk>/cancel", views.cancel_batch, name="cancel-batch"),
-    path("photos/<uuid:pk>.webp", views.photo, name="photo"),
+    path("photos/", photos.gallery, name="photos"),
+    path("photos/delete", photos.delete, name="delete-photos"),
+    path("photos/<uuid:pk>/", photos.photo_page, name="photo-page"),
+    path("photos/<uuid:pk>/panel", photos.panel, name="photo-panel"),
+    path("photos/<uuid:pk>/cancel", photos.cancel, name="photo-cancel"),
+    path("photos/<uuid:pk>.webp", photos.image, name="photo"),
+    path("photos/<uuid:pk>-small.webp", photos.image, {"size": "small"}, name="photo-small"),
     path("history/", history.history, name="history"),
     path("history/delete", history.delete, name="delete"),
     path("accounts/login/", auth_views.LoginView.as_view(), name="login"),

@@ -8,6 +8,8 @@ from django.template import Library, TemplateDoesNotExist
 from django.template.loader import get_template
 from django.templatetags.static import static
 
+from webapp.playground.panels import duration
+
 register = Library()
 
 
@@ -21,6 +23,12 @@ def as_json(value: Any) -> str:
 def grouped(value: int) -> str:
     """A number with its thousands set apart."""
     return f"{value:,}"
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A time as people say it."""
+    return duration(value)
 
 
 @register.simple_tag

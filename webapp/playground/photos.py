@@ -1,0 +1,308 @@
+"""The page of photos: caption and tags of each, twenty at once; a photo's own page; the gallery."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_POST
+
+from mlcore import task as tasks
+from mlcore.errors import InvalidInput
+from mlcore.media.photo_task import PhotoTask
+from webapp.jobs import files, queries, services
+from webapp.jobs.models import UNDER_WAY, File, Job, Status
+from webapp.jobs.owners import Owner, owner_for_page, owner_of
+from webapp.playground import forms, panels
+from webapp.playground.lookup import token_query
+from webapp.registry.services import ModelUnavailable, active, installed_tasks
+
+MOST = 20  # photos of one drop
+FIELD = "image"
+CAPTIONS, TAGS = "image-captioning", "image-tagging"
+_PAGE = 24
+_TAGGED_JOBS = 2_000  # jobs whose tags the filter lists
+
+
+def photo_tasks() -> list[tasks.Task]:
+    """Installed tasks that look at a photo: each photo goes through all of them."""
+    return [spec for spec in installed_tasks() if spec.page == PhotoTask.page]
+
+
+def _unavailable() -> str:
+    """Why nothing can be asked, in words; empty when something can."""
+    specs = photo_tasks()
+    if not specs:
+        return "No model for photos is installed. Ask the operator to install one."
+    faults = []
+    for spec in specs:
+        try:
+            active(spec.name, spec.default_variant)
+        except (ModelUnavailable, InvalidInput) as error:
+            faults.append(str(error))
+    return " ".join(faults)
+
+
+def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpResponse:
+    specs = photo_tasks()
+    blank = [forms.bound(spec) for spec in specs]
+    shared = {
+        "unavailable": _unavailable(),
+        "most": MOST,
+        "spec": PhotoTask.inputs[FIELD],
+        "specs": specs,
+        "options": [(spec, form.options) for spec, form in zip(specs, blank, strict=True)],
+        "examples": PhotoTask.examples,
+        "cards": [],
+    }
+    return render(request, "playground/photos.html", {**shared, **context}, status=status)
+
+
+@require_GET
+@ensure_csrf_cookie
+def page(request: HttpRequest) -> HttpResponse:
+    """A place to drop photos."""
+    return _page(request)
+
+
+@require_POST
+def run(request: HttpRequest) -> HttpResponse:
+    """Take photos in and ask every task about each.
+
+    A script sends one photo a request and gets its card, or a sentence with 422; a plain form may send twenty.
+    """
+    sent = request.FILES.getlist(FIELD)
+    try:
+        if len(sent) > MOST:
+            raise InvalidInput(FIELD, f"These are {len(sent)} photos; at most {MOST} are read at once.")
+        sources: list[Iterable[bytes]] = [upload.chunks() for upload in sent] or list(_example(request))
+        if not sources:
+            raise InvalidInput(FIELD, "A photo is missing. Choose one, or drop it here.")
+        owner = owner_for_page(request)
+        taken = [_submit(request, source, owner) for source in sources]
+    except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
+        message = error.message if isinstance(error, InvalidInput) else str(error)
+        if request.htmx:  # type: ignore[attr-defined]
+            return HttpResponse(message, status=422, content_type="text/plain; charset=utf-8")
+        return _page(request, 422, error=message)
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "playground/_photo.html", card(taken[0]))
+    return redirect("photo-page", pk=taken[0].pk) if len(taken) == 1 else redirect("photos")
+
+
+def _example(request: HttpRequest) -> Iterator[Iterable[bytes]]:
+    """The example that was clicked, if one was."""
+    number = request.POST.get("example", "")
+    if number.isdecimal() and int(number) < len(PhotoTask.examples):
+        yield iter([Path(PhotoTask.examples[int(number)].inputs[FIELD]).read_bytes()])
+
+
+def _submit(request: HttpRequest, source: Iterable[bytes], owner: Owner) -> File:
+    """Store one photo and its jobs, all or none."""
+    specs = photo_tasks()
+    if not specs:
+        raise ModelUnavailable(_unavailable())
+    file = files.store(source, owner=owner, field=FIELD)
+    try:
+        with transaction.atomic():
+            for spec in specs:
+                options = forms.read(spec, request.POST)[1]
+                services.submit(services.check(spec.name, {FIELD: str(file.pk)}, options, owner=owner), owner=owner)
+    except Exception:
+        files.erase([file])
+        raise
+    return file
+
+
+def _find(request: HttpRequest, pk: UUID) -> File:
+    file = File.objects.filter(pk=pk).first()
+    if file is None or not files.may_open(file, owner=owner_of(request), token=request.GET.get("token", "")):
+        raise Http404
+    return file
+
+
+def _jobs(file: File) -> list[Job]:
+    """The newest job of each task on a photo."""
+    rows = file.jobs.select_related("content", "version").order_by("created_at")
+    return list({job.task: job for job in rows}.values())
+
+
+def card(file: File, jobs: Sequence[Job] | None = None, **urls: str) -> dict[str, Any]:
+    """What `_photo.html` shows of a photo: its image, its answers, and what its jobs wait for."""
+    jobs = _jobs(file) if jobs is None else jobs
+    live = [job for job in jobs if job.status in UNDER_WAY]
+    done = {job.task: job for job in jobs if job.status == Status.SUCCEEDED}
+    addresses = {
+        "page": reverse("photo-page", args=[file.pk]),
+        "panel": reverse("photo-panel", args=[file.pk]),
+        "cancel": reverse("photo-cancel", args=[file.pk]),
+        "events": reverse("api:events") + "?" + "&".join(f"job={job.pk}" for job in live),
+    }
+    return {
+        "photo": file,
+        "image": panels.file_url(str(file.pk)),
+        "caption": _caption(done.get(CAPTIONS)),
+        "tags": done.get(TAGS),
+        "done": list(done.values()),
+        "live": live,
+        "waiting": queries.waiting(live[0]) if live else None,
+        "failed": [job for job in jobs if job.status == Status.FAILED],
+        "cancelled": not done and any(job.status == Status.CANCELLED for job in jobs),
+        "urls": addresses | urls,
+    }
+
+
+def _caption(job: Job | None) -> dict[str, Any] | None:
+    if job is None:
+        return None
+    spec, output = tasks.get(job.task), job.content.output
+    strip = spec.strip(job.content.inputs, output)
+    maps = [
+        {"word": word["text"], "detail": cell.detail, "cells": list(_cells(word["attention"]))}
+        for word, cell in zip(output["words"], strip.cells, strict=True)
+    ]
+    side = len(output["words"][0]["attention"]) if output["words"] else 1
+    return {"job": job, "output": output, "strip": panels.strip_parts(strip), "maps": maps, "side": side}
+
+
+def _cells(grid: Sequence[Sequence[float]]) -> Iterator[dict[str, Any]]:
+    """Squares of a small map, the strongest opaque."""
+    peak = max(max(row) for row in grid) or 1.0
+    for y, row in enumerate(grid):
+        for x, value in enumerate(row):
+            if value >= 0.05 * peak:
+                yield {"x": x, "y": y, "opacity": f"{value / peak:.2f}"}
+
+
+def of_job(request: HttpRequest, job: Job) -> dict[str, Any]:
+    """The card of one job alone, for those who came by the job's own address."""
+    file = job.files.first()
+    if file is None:
+        raise Http404
+    query = token_query(request)
+    urls = {
+        name: reverse(view, args=[job.pk]) + query
+        for name, view in (("page", "job"), ("panel", "job-panel"), ("cancel", "cancel-job"))
+    }
+    return card(file, [job], **urls, events=reverse("api:job_events", args=[job.pk]) + query)
+
+
+def show_job(request: HttpRequest, job: Job) -> HttpResponse:
+    """The page with one job's card."""
+    return _page(request, cards=[of_job(request, job)])
+
+
+@require_GET
+@ensure_csrf_cookie
+def photo_page(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """A photo and its answers; survives reload and restart."""
+    return _page(request, cards=[card(_find(request, pk))])
+
+
+@require_GET
+def panel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The card as it stands now."""
+    return render(request, "playground/_photo.html", card(_find(request, pk)))
+
+
+@require_POST
+def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Stop what is under way on a photo."""
+    file = _find(request, pk)
+    for job in _jobs(file):
+        services.cancel(job)
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "playground/_photo.html", card(file))
+    return redirect("photo-page", pk=pk)
+
+
+@require_GET
+def image(request: HttpRequest, pk: UUID, size: str = "large") -> HttpResponse:
+    """An uploaded photo, encoded anew: nothing of the file that was sent reaches a browser."""
+    try:
+        data = files.shown(_find(request, pk), small=size == "small")
+    except InvalidInput as error:
+        raise Http404 from error
+    response = HttpResponse(data, content_type="image/webp")
+    response["Cache-Control"] = "private, max-age=86400, immutable"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response["Content-Disposition"] = f'inline; filename="{pk}.webp"'
+    return response
+
+
+@require_GET
+@ensure_csrf_cookie
+def gallery(request: HttpRequest) -> HttpResponse:
+    """The visitor's photos, newest first: by tag, by a word of the caption."""
+    owner = owner_of(request)
+    words, tag = (request.GET.get(name, "").replace("\0", "")[:100].strip() for name in ("q", "tag"))
+    found = File.objects.filter(owner.query, jobs__isnull=False)
+    if words:
+        found = found.filter(jobs__task=CAPTIONS, jobs__answer__icontains=words)
+    if tag:
+        found = found.filter(_has_tag(tag), jobs__task=TAGS)
+    shown = Paginator(found.distinct().order_by("-created_at"), _PAGE).get_page(request.GET.get("page"))
+    context = {
+        "page": shown,
+        "rows": [_row(file) for file in shown.object_list],
+        "tags": _known_tags(owner),
+        "chosen": {"q": words, "tag": tag},
+        "filtered": bool(words or tag),
+    }
+    return render(request, "playground/gallery.html", context)
+
+
+def _row(file: File) -> dict[str, Any]:
+    jobs = {job.task: job for job in _jobs(file)}
+    captioned, tagged = jobs.get(CAPTIONS), jobs.get(TAGS)
+    return {
+        "photo": file,
+        "caption": captioned.answer if captioned else "",
+        "tags": tagged.answer.split(", ")[:4] if tagged and tagged.answer else [],
+        "state": "" if any(job.answer for job in jobs.values()) else next(iter(jobs.values())).get_status_display(),
+    }
+
+
+def _has_tag(tag: str) -> Q:
+    """Whether a job's answer, likely tags with commas between, holds this one as a whole."""
+    column = "jobs__answer"
+    return (
+        Q(**{column: tag})
+        | Q(**{f"{column}__startswith": f"{tag}, "})
+        | Q(**{f"{column}__endswith": f", {tag}"})
+        | Q(**{f"{column}__contains": f", {tag}, "})
+    )
+
+
+def _known_tags(owner: Owner) -> list[tuple[str, int]]:
+    """Tags of the visitor's photos with how many have them, the commonest first."""
+    rows = Job.objects.filter(owner.query, task=TAGS, status=Status.SUCCEEDED).exclude(answer="")
+    answers = rows.order_by("-created_at").values_list("answer", flat=True)[:_TAGGED_JOBS]
+    return Counter(tag for answer in answers for tag in answer.split(", ")).most_common(60)
+
+
+@require_POST
+def delete(request: HttpRequest) -> HttpResponse:
+    """Erase the photos that were ticked, with all that was asked about them; others' are passed over."""
+    owner = owner_of(request)
+    for value in request.POST.getlist("photo")[:500]:
+        try:
+            file = File.objects.filter(owner.query, pk=UUID(value)).first()
+        except ValueError:
+            continue
+        if file is None:
+            continue
+        for job in list(file.jobs.all()):
+            services.erase(job)
+        files.erase(File.objects.filter(pk=file.pk))
+    return redirect("photos")
