@@ -25,6 +25,7 @@ from webapp.registry import services as registry
 pytestmark = pytest.mark.django_db
 Post = Callable[..., Any]
 UPLOADS, JOBS, TASK = "/api/v1/uploads", "/api/v1/jobs", "image-captioning"
+RUN = "/tasks/photos/run"
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def run_all() -> None:
 @pytest.fixture
 def visitor(client: Client) -> Client:
     """A browser with a session, made by running the form without a photo."""
-    client.post(f"/tasks/{TASK}/run", {})
+    client.post(RUN, {"image": SimpleUploadedFile("a.txt", b"no photo")})
     return client
 
 
@@ -70,7 +71,7 @@ def test_an_upload_becomes_a_caption(client: Client, post_json: Post) -> None:
 
 
 def test_a_form_takes_a_photo(visitor: Client) -> None:
-    answer = visitor.post(f"/tasks/{TASK}/run", {"image": SimpleUploadedFile("a.png", photo("PNG"))})
+    answer = visitor.post(RUN, {"image": SimpleUploadedFile("a.png", photo("PNG"))})
     assert answer.status_code == 302
     run_all()
     assert visitor.get(answer["Location"]).status_code == 200
@@ -130,7 +131,7 @@ def test_a_damaged_photo_fails_its_job_in_words(client: Client, post_json: Post)
 
 
 def test_nobody_opens_another_ones_photo(visitor: Client, post_json: Post) -> None:
-    visitor.post(f"/tasks/{TASK}/run", {"image": SimpleUploadedFile("a.jpg", photo(comment=b"secret"))})
+    visitor.post(RUN, {"image": SimpleUploadedFile("a.jpg", photo(comment=b"secret"))})
     file = File.objects.get()
     shown = visitor.get(f"/photos/{file.pk}.webp")
     assert (shown.status_code, shown["Content-Type"]) == (200, "image/webp")

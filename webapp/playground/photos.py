@@ -165,7 +165,8 @@ def card(file: File, jobs: Sequence[Job] | None = None, **urls: str) -> dict[str
 def _caption(job: Job | None) -> dict[str, Any] | None:
     if job is None:
         return None
-    spec, output = tasks.get(job.task), job.content.output
+    spec = tasks.get(job.task)
+    output: Any = job.content.output
     strip = spec.strip(job.content.inputs, output)
     maps = [
         {"word": word["text"], "detail": cell.detail, "cells": list(_cells(word["attention"]))}
