@@ -4,6 +4,7 @@ import { openStrips } from "../strip.js";
 
 const MOST_BYTES = 20 * 2 ** 20;
 const AT_ONCE = 2; // uploads under way
+let atOnce = 1; // the first one alone: it begins the session that all of them belong to
 const form = document.querySelector("#run-photos");
 const cards = document.querySelector("#cards");
 const drop = document.querySelector("#drop");
@@ -62,6 +63,7 @@ async function send({ card, file, example }) {
     refuse(card, words);
     return;
   }
+  atOnce = AT_ONCE;
   const whole = new DOMParser().parseFromString(text, "text/html").querySelector("article");
   card.replaceWith(whole);
   window.htmx.process(whole);
@@ -72,9 +74,9 @@ async function send({ card, file, example }) {
 }
 
 async function next() {
-  if (sending >= AT_ONCE || !queue.length) return;
+  if (sending >= atOnce || !queue.length) return;
   sending += 1;
-  try { await send(queue.shift()); } finally { sending -= 1; next(); }
+  try { await send(queue.shift()); } finally { sending -= 1; for (let i = 0; i < AT_ONCE; i += 1) next(); }
 }
 
 function take(files) {
