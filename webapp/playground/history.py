@@ -54,7 +54,7 @@ def _keys(rows, kind: str):  # type: ignore[no-untyped-def]
 
 
 def _load(keys: list[tuple[UUID, object, str]]) -> list[dict[str, object]]:
-    jobs = Job.objects.in_bulk([pk for pk, _, kind in keys if kind == "job"])
+    jobs = Job.objects.prefetch_related("files").in_bulk([pk for pk, _, kind in keys if kind == "job"])
     batches = Batch.objects.in_bulk([pk for pk, _, kind in keys if kind == "batch"])
     rows: list[dict[str, object]] = []
     for pk, _, kind in keys:
@@ -62,7 +62,8 @@ def _load(keys: list[tuple[UUID, object, str]]) -> list[dict[str, object]]:
         if row is None:  # erased meanwhile
             continue
         progress = queries.batch_progress(row) if isinstance(row, Batch) else None
-        rows.append({"kind": kind, "row": row, "task": tasks.get(row.task), "progress": progress})
+        photo = next(iter(row.files.all()), None) if isinstance(row, Job) else None
+        rows.append({"kind": kind, "row": row, "task": tasks.get(row.task), "progress": progress, "photo": photo})
     return rows
 
 
