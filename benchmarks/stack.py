@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import photos
+
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "sentiment-analysis"
 
@@ -157,6 +159,8 @@ def measure(seconds: int = 20) -> dict[str, Any]:
             found["second_start_s"] = round(product.start_s, 1)
             for users, words in ((1, 20), (1, 200), (64, 20), (64, 200)):
                 found[f"{users} users, {words} words"] = product.load(users, seconds, words)
+            if photos.shipped():
+                found["photo_ms"] = photos.through(product.url)
             found["memory_mb"] = product.memory_mb()
             found["web_has_torch"] = product.web_has_torch()
         with running(state, MAX_BATCH_SIZE="1") as product:
