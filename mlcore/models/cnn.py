@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -37,6 +37,19 @@ class Config:
     image_size: int = 224  # pixels of the square that a photo is squashed to
     mean: float = 127.0
     scale: float = 128.0
+
+
+class HasEncoder(Protocol):
+    """What a model's config says about its encoder."""
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int, int, int], ...]: ...
+    @property
+    def stem_dim(self) -> int: ...
+    @property
+    def feature_dim(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
 
 
 class SameConv(nn.Module):
@@ -102,6 +115,14 @@ class Encoder(nn.Module):
             x = block(x)
         features: Tensor = F.relu6(self.head(x))  # (B, F, H, W)
         return features.flatten(2).transpose(1, 2)
+
+
+def encoder_of(config: HasEncoder) -> Encoder:
+    """The encoder that a model's config describes; JSON makes lists of its tuples."""
+    blocks: Any = tuple(tuple(block) for block in config.blocks)
+    return Encoder(
+        Config(blocks=blocks, stem_dim=config.stem_dim, feature_dim=config.feature_dim, image_size=config.image_size)
+    )
 
 
 def _folded(tensors: Mapping[str, Tensor], conv: str, norm: str, epsilon: float) -> tuple[Tensor, Tensor]:

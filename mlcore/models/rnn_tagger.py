@@ -51,14 +51,7 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.encoder = cnn.Encoder(
-            cnn.Config(
-                blocks=tuple(tuple(block) for block in config.blocks),  # type: ignore[misc]
-                stem_dim=config.stem_dim,
-                feature_dim=config.feature_dim,
-                image_size=config.image_size,
-            )
-        )
+        self.encoder = cnn.encoder_of(config)
         self.head = Head(config)
         self.decoder = Decoder(config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import QueryDict
 
@@ -74,3 +75,8 @@ def read(task: Task, post: QueryDict) -> tuple[dict[str, Any], dict[str, Any]]:
 
     inputs = values(task.inputs, "")
     return {name: "" if value is None else value for name, value in inputs.items()}, values(task.options, _OPTION)
+
+
+def query_of(chosen: Mapping[str, str]) -> str:
+    """What a page's link adds to its address to keep the filter."""
+    return "".join(f"&{urlencode({name: value})}" for name, value in chosen.items() if value)

@@ -14,6 +14,7 @@ from mlcore import task as tasks
 from webapp.jobs import queries, services
 from webapp.jobs.models import Batch, Job, Status
 from webapp.jobs.owners import owner_of
+from webapp.playground import forms
 
 _PAGE = 30
 _KINDS = {"job": Job, "batch": Batch}
@@ -38,12 +39,14 @@ def history(request: HttpRequest) -> HttpResponse:
     columns = ("pk", "created_at", "kind")
     rows = _keys(jobs, "job").union(_keys(batches, "batch"), all=True).order_by("-created_at").values_list(*columns)
     page = Paginator(rows, _PAGE).get_page(request.GET.get("page"))
+    chosen = {"task": task, "status": status, "q": words}
     context = {
         "page": page,
         "rows": _load(list(page.object_list)),
         "tasks": [tasks.get(name) for name in tasks.names()],
         "statuses": Status.choices,
-        "chosen": {"task": task, "status": status, "q": words},
+        "chosen": chosen,
+        "query": forms.query_of(chosen),
         "filtered": bool(task or status or words),
     }
     return render(request, "playground/history.html", context)

@@ -253,11 +253,13 @@ def gallery(request: HttpRequest) -> HttpResponse:
     if tag:
         found = found.filter(_has_tag(tag), jobs__task=TAGS)
     shown = Paginator(found.distinct().order_by("-created_at"), _PAGE).get_page(request.GET.get("page"))
+    chosen = {"q": words, "tag": tag}
     context = {
         "page": shown,
         "rows": [_row(file) for file in shown.object_list],
         "tags": _known_tags(owner),
-        "chosen": {"q": words, "tag": tag},
+        "chosen": chosen,
+        "query": forms.query_of(chosen),
         "filtered": bool(words or tag),
     }
     return render(request, "playground/gallery.html", context)
