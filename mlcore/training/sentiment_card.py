@@ -78,7 +78,9 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], sources: Seq
         "GoEmotions; no dev text. Several sets are for research and non-commercial use: so are these weights.",
         "## Known failures",
         "Irony; comparisons whose sides must be known; praise quoted to be denied; other languages; texts about sad events "
-        "(read as negative, whoever is kind in them). The tweets are from 2013 to 2016.",
+        "(read as negative, whoever is kind in them). The tweets are from 2013 to 2016. "
+        "SemEval's dev (its 2016 devtest) is harder than what it is trained on: the TF-IDF baseline reaches a macro-recall "
+        "of .663 on 3,000 tweets held out of training, .568 there.",
     ]
     return "\n\n".join(parts) + "\n"
 
