@@ -1,16 +1,13 @@
-"""The page of photos: caption and tags of each, twenty at once; a photo's own page; the gallery."""
+"""The page of photos: caption and tags of each, twenty at once; a photo's own page."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -30,8 +27,6 @@ from webapp.registry.services import ModelUnavailable, active, installed_tasks
 MOST = 20  # photos of one drop
 FIELD = "image"
 CAPTIONS, TAGS = "image-captioning", "image-tagging"
-_PAGE = 24
-_TAGGED_JOBS = 2_000  # jobs whose tags the filter lists
 
 
 def photo_tasks() -> list[tasks.Task]:
@@ -131,7 +126,7 @@ def _find(request: HttpRequest, pk: UUID) -> File:
     return file
 
 
-def _jobs(file: File) -> list[Job]:
+def newest_jobs(file: File) -> list[Job]:
     """The newest job of each task on a photo."""
     rows = file.jobs.select_related("content", "version").order_by("created_at")
     return list({job.task: job for job in rows}.values())
@@ -139,7 +134,7 @@ def _jobs(file: File) -> list[Job]:
 
 def card(file: File, jobs: Sequence[Job] | None = None, **urls: str) -> dict[str, Any]:
     """What `_photo.html` shows of a photo: its image, its answers, and what its jobs wait for."""
-    jobs = _jobs(file) if jobs is None else jobs
+    jobs = newest_jobs(file) if jobs is None else jobs
     live = [job for job in jobs if job.status in UNDER_WAY]
     done = {job.task: job for job in jobs if job.status == Status.SUCCEEDED}
     addresses = {
@@ -220,7 +215,7 @@ def panel(request: HttpRequest, pk: UUID) -> HttpResponse:
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Stop what is under way on a photo."""
     file = _find(request, pk)
-    for job in _jobs(file):
+    for job in newest_jobs(file):
         services.cancel(job)
     if request.htmx:  # type: ignore[attr-defined]
         return render(request, "playground/_photo.html", card(file))
@@ -239,73 +234,3 @@ def image(request: HttpRequest, pk: UUID, size: str = "large") -> HttpResponse:
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response["Content-Disposition"] = f'inline; filename="{pk}.webp"'
     return response
-
-
-@require_GET
-@ensure_csrf_cookie
-def gallery(request: HttpRequest) -> HttpResponse:
-    """The visitor's photos, newest first: by tag, by a word of the caption."""
-    owner = owner_of(request)
-    words, tag = (request.GET.get(name, "").replace("\0", "")[:100].strip() for name in ("q", "tag"))
-    found = File.objects.filter(owner.query, jobs__isnull=False)
-    if words:
-        found = found.filter(jobs__task=CAPTIONS, jobs__answer__icontains=words)
-    if tag:
-        found = found.filter(_has_tag(tag), jobs__task=TAGS)
-    shown = Paginator(found.distinct().order_by("-created_at"), _PAGE).get_page(request.GET.get("page"))
-    chosen = {"q": words, "tag": tag}
-    context = {
-        "page": shown,
-        "rows": [_row(file) for file in shown.object_list],
-        "tags": _known_tags(owner),
-        "chosen": chosen,
-        "query": forms.query_of(chosen),
-        "filtered": bool(words or tag),
-    }
-    return render(request, "playground/gallery.html", context)
-
-
-def _row(file: File) -> dict[str, Any]:
-    jobs = {job.task: job for job in _jobs(file)}
-    captioned, tagged = jobs.get(CAPTIONS), jobs.get(TAGS)
-    return {
-        "photo": file,
-        "caption": captioned.answer if captioned else "",
-        "tags": tagged.answer.split(", ")[:4] if tagged and tagged.answer else [],
-        "state": "" if any(job.answer for job in jobs.values()) else next(iter(jobs.values())).get_status_display(),
-    }
-
-
-def _has_tag(tag: str) -> Q:
-    """Whether a job's answer, likely tags with commas between, holds this one as a whole."""
-    column = "jobs__answer"
-    return (
-        Q(**{column: tag})
-        | Q(**{f"{column}__startswith": f"{tag}, "})
-        | Q(**{f"{column}__endswith": f", {tag}"})
-        | Q(**{f"{column}__contains": f", {tag}, "})
-    )
-
-
-def _known_tags(owner: Owner) -> list[tuple[str, int]]:
-    """Tags of the visitor's photos with how many have them, the commonest first."""
-    rows = Job.objects.filter(owner.query, task=TAGS, status=Status.SUCCEEDED).exclude(answer="")
-    answers = rows.order_by("-created_at").values_list("answer", flat=True)[:_TAGGED_JOBS]
-    return Counter(tag for answer in answers for tag in answer.split(", ")).most_common(60)
-
-
-@require_POST
-def delete(request: HttpRequest) -> HttpResponse:
-    """Erase the photos that were ticked, with all that was asked about them; others' are passed over."""
-    owner = owner_of(request)
-    for value in request.POST.getlist("photo")[:500]:
-        try:
-            file = File.objects.filter(owner.query, pk=UUID(value)).first()
-        except ValueError:
-            continue
-        if file is None:
-            continue
-        for job in list(file.jobs.all()):
-            services.erase(job)
-        files.erase(File.objects.filter(pk=file.pk))
-    return redirect("photos")

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth_views
 from django.urls import path
 
-from webapp.playground import health, history, photos, setup, views
+from webapp.playground import gallery, health, history, photos, setup, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -18,8 +18,8 @@ urlpatterns = [
     path("batches/<uuid:pk>/", views.batch_page, name="batch"),
     path("batches/<uuid:pk>/panel", views.batch_panel, name="batch-panel"),
     path("batches/<uuid:pk>/cancel", views.cancel_batch, name="cancel-batch"),
-    path("photos/", photos.gallery, name="photos"),
-    path("photos/delete", photos.delete, name="delete-photos"),
+    path("photos/", gallery.gallery, name="photos"),
+    path("photos/delete", gallery.delete, name="delete-photos"),
     path("photos/<uuid:pk>/", photos.photo_page, name="photo-page"),
     path("photos/<uuid:pk>/panel", photos.panel, name="photo-panel"),
     path("photos/<uuid:pk>/cancel", photos.cancel, name="photo-cancel"),
