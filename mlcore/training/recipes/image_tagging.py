@@ -69,13 +69,13 @@ SIZES = {
     ),
     "base": Size(
         model={},
-        probe=Settings(steps=1_500, max_lr=2e-3, evaluate_every=250, weight_decay=0.05),
+        probe=Settings(steps=4_000, max_lr=3e-3, evaluate_every=1_000, weight_decay=0.5),
         together=Settings(steps=4_400, max_lr=8e-4, evaluate_every=440, weight_decay=0.05),
         crop_size=224,
     ),
     "large": Size(
         model={"hidden_dim": 512},
-        probe=Settings(steps=1_500, max_lr=2e-3, evaluate_every=250, weight_decay=0.05),
+        probe=Settings(steps=4_000, max_lr=3e-3, evaluate_every=1_000, weight_decay=0.5),
         together=Settings(steps=10_000, max_lr=8e-4, evaluate_every=500, weight_decay=0.05),
         crop_size=260,
     ),
