@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -27,7 +27,9 @@ Key = TypeVar("Key")
 class Partial:
     """What is known of an answer so far; the row goes on."""
 
-    output: JSON
+    parts: dict[int, JSON]  # those that this step answered, by their place
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,18 @@ class Failed:
 Event = Partial | Final | Failed
 
 
+@dataclass
+class _Row:
+    """A row in the batch: its parts, their raw answers, and the first one not yet begun."""
+
+    item: Item
+    parts: Sequence[Item]
+    raws: dict[int, Any] = field(default_factory=dict)
+    begun: int = 0
+
+
 class Engine(Generic[Key]):
-    """The running batch of a one-shot model: a step is collate + forward, and all rows are final.
+    """The running batch: a step is collate + forward of the next parts of all rows, and rows without more are final.
 
     A decoder that emits step by step overrides `step`, so that rows join and leave between steps.
     """
@@ -56,7 +68,7 @@ class Engine(Generic[Key]):
     def __init__(self, predictor: Predictor, slots: int) -> None:
         self.predictor = predictor
         self.slots = slots
-        self.rows: dict[Key, Item] = {}
+        self.rows: dict[Key, _Row] = {}
 
     @property
     def free_slots(self) -> int:
@@ -67,49 +79,94 @@ class Engine(Generic[Key]):
         """Put a row into the batch; it is worked on from the next step."""
         if self.free_slots <= 0:
             raise ValueError("The engine has no free slot.")
-        self.rows[key] = item
+        self.rows[key] = _Row(item, [item] if item.parts is None else item.parts)
 
     def abort(self, key: Key) -> None:
         """Take a row out; one that is not there is no matter."""
         self.rows.pop(key, None)
 
     def step(self) -> list[tuple[Key, Event]]:
-        """Work on all rows once; a row that cannot be answered fails alone."""
-        rows = dict(self.rows)
-        self.rows.clear()
+        """Work on the next parts of all rows, in turns; a row that cannot be answered fails alone."""
+        places = self._next()
+        fresh: dict[Key, dict[int, JSON]] = {key: {} for key in self.rows}
+        failed: dict[Key, Failed] = {}
+        for group in self._groups(places):
+            for chunk in self._chunks(group):
+                answers = self._answer([self.rows[key].parts[index] for key, index in chunk])
+                for (key, index), answer in zip(chunk, answers, strict=True):
+                    if isinstance(answer, Failed):
+                        failed[key] = answer
+                    else:
+                        self.rows[key].raws[index] = answer
+                        fresh[key][index] = answer
         found: list[tuple[Key, Event]] = []
-        for keys in self._groups(rows):
-            items = [rows[key] for key in keys]
-            events = [event for chunk in self._chunks(items) for event in self._answer(chunk)]
-            found += zip(keys, events, strict=True)
+        for key, row in list(self.rows.items()):
+            event = failed.get(key) or self._event(row, fresh[key])
+            if event is not None:
+                found.append((key, event))
+            if isinstance(event, Final | Failed):
+                del self.rows[key]
         return found
 
-    def _groups(self, rows: dict[Key, Item]) -> list[list[Key]]:
-        """Keys of the rows that may share a forward pass: those whose batch-scoped options are the same."""
-        groups: dict[str, list[Key]] = {}
-        for key, item in rows.items():
-            shared = json.dumps(self.predictor.task.batch_options(dict(item.options)), sort_keys=True)
-            groups.setdefault(shared, []).append(key)
+    def _next(self) -> list[tuple[Key, int]]:
+        """The parts of this step: one of each row in turn, until the batch is full."""
+        limit = max(self.slots, self.predictor.task.max_batch_size)
+        places: list[tuple[Key, int]] = []
+        waiting = list(self.rows.items())
+        while waiting and len(places) < limit:
+            for key, row in waiting[: limit - len(places)]:
+                if row.begun < len(row.parts):
+                    places.append((key, row.begun))
+                    row.begun += 1
+            waiting = [(key, row) for key, row in waiting if row.begun < len(row.parts)]
+        return places
+
+    def _event(self, row: _Row, fresh: dict[int, Any]) -> Event | None:
+        spec, assets = self.predictor.task, self.predictor.assets
+        try:
+            if len(row.raws) == len(row.parts):
+                raws = [row.raws[index] for index in range(len(row.parts))]
+                output = spec.postprocess(raws if row.item.parts is not None else raws[0], row.item, assets)
+                if not all_finite(output):
+                    raise FloatingPointError("The answer is not a finite number.")
+                return Final(output)
+            if not fresh:
+                return None
+            parts = {index: spec.postprocess_part(raw, row.parts[index], assets) for index, raw in fresh.items()}
+        except Exception as error:
+            return Failed(error)
+        return Partial(parts, len(row.raws), len(row.parts))
+
+    def _groups(self, places: list[tuple[Key, int]]) -> list[list[tuple[Key, int]]]:
+        """Parts that may share a forward pass: those whose rows' batch-scoped options are the same."""
+        groups: dict[str, list[tuple[Key, int]]] = {}
+        for key, index in places:
+            options = dict(self.rows[key].item.options)
+            shared = json.dumps(self.predictor.task.batch_options(options), sort_keys=True)
+            groups.setdefault(shared, []).append((key, index))
         return list(groups.values())
 
-    def _chunks(self, items: list[Item]) -> Iterator[list[Item]]:
-        """Cut where padding to the longest would exceed the task's cost cap."""
+    def _chunks(self, places: list[tuple[Key, int]]) -> Iterator[list[tuple[Key, int]]]:
+        """Like lengths together, cut where padding to the longest would exceed the task's cost cap."""
         spec = self.predictor.task
         cap = spec.max_batch_cost_cpu if self.predictor.device.type == "cpu" else spec.max_batch_cost
-        chunk: list[Item] = []
-        for item in items:
-            longest = max([item.cost, *(other.cost for other in chunk)])
-            if chunk and longest * (len(chunk) + 1) > cap:
+
+        def cost(place: tuple[Key, int]) -> int:
+            return self.rows[place[0]].parts[place[1]].cost
+
+        chunk: list[tuple[Key, int]] = []
+        for place in sorted(places, key=cost):
+            if chunk and cost(place) * (len(chunk) + 1) > cap:
                 yield chunk
                 chunk = []
-            chunk.append(item)
+            chunk.append(place)
         if chunk:
             yield chunk
 
-    def _answer(self, items: list[Item]) -> list[Event]:
-        """Events in order; a batch that raises is cut in two until the culprit stands alone."""
+    def _answer(self, items: list[Item]) -> list[Any]:
+        """Raw answers or Failed, in order; a batch that raises is cut in two until the culprit stands alone."""
         try:
-            raws = self.predictor.forward(items)
+            return self.predictor.forward(items)
         except Exception as error:
             if len(items) == 1:
                 return [Failed(error)]
@@ -117,16 +174,6 @@ class Engine(Generic[Key]):
                 torch.cuda.empty_cache()
             middle = len(items) // 2
             return self._answer(items[:middle]) + self._answer(items[middle:])
-        return [self._finish(raw, item) for raw, item in zip(raws, items, strict=True)]
-
-    def _finish(self, raw: Any, item: Item) -> Event:
-        try:
-            output = self.predictor.task.postprocess(raw, item, self.predictor.assets)
-            if not all_finite(output):
-                raise FloatingPointError("The answer is not a finite number.")
-        except Exception as error:
-            return Failed(error)
-        return Final(output)
 
 
 class Predictor:
@@ -177,8 +224,8 @@ class Predictor:
                 items[index] = self.prepare(*_split_request(request, options, self.task.inputs))
             except InvalidInput as error:
                 answers[index] = {"error": {"field": error.field, "message": error.message}}
-        for index in sorted(items, key=lambda i: items[i].cost):  # like lengths together: less padding
-            engine.add(index, items[index])
+        for index, item in items.items():
+            engine.add(index, item)
         while engine.rows:
             for index, event in engine.step():
                 if isinstance(event, Final):

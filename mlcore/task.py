@@ -26,13 +26,15 @@ class Item:
     """One row on its way to the model.
 
     `features` are arrays whose first axis is time; `context` is what postprocess wants back; `cost` is the
-    number of steps, by which batches are capped.
+    number of steps, by which batches are capped. A row may be several `parts` (the sentences of a text): they are
+    answered one by one, batched with those of other rows, and postprocess gets the list of their raw answers.
     """
 
     features: Mapping[str, Any]
     options: Mapping[str, Any]
     context: Any
     cost: int
+    parts: Sequence[Item] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Task(ABC):
     max_batch_cost: ClassVar[int] = 16_384  # rows times the longest, padding included
     max_batch_cost_cpu: ClassVar[int] = 2_048  # a CPU is done sooner with what its caches hold (benchmarks/)
     max_run_s: ClassVar[float] = 300.0
+    unit: ClassVar[str] = ""  # what progress counts, where rows have parts: "sentences"
     many: ClassVar[str] = ""  # the text input that a line of a batch fills; empty: no batch box
 
     def clean(self, inputs: Any, options: Any) -> tuple[JSON, JSON]:
@@ -140,6 +143,10 @@ class Task(ABC):
     @abstractmethod
     def postprocess(self, raw: Any, item: Item, assets: Any) -> JSON:
         """The model's raw answer of this item to the task's output."""
+
+    def postprocess_part(self, raw: Any, part: Item, assets: Any) -> JSON:
+        """What is shown of a part while the others are still worked on."""
+        raise NotImplementedError(f"{self.name} has no parts")
 
     @abstractmethod
     def strip(self, inputs: JSON, output: JSON) -> Strip:

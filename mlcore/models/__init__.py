@@ -15,6 +15,7 @@ from mlcore.errors import BundleError
 # Each module holds `Config` (a frozen dataclass) and `Model(Config)`; imported on first use.
 MODELS: dict[str, str] = {
     "attention-captioner": "mlcore.models.attention_captioner",
+    "attention-translator": "mlcore.models.attention_translator",
     "lstm-classifier": "mlcore.models.lstm_classifier",
     "rnn-tagger": "mlcore.models.rnn_tagger",
 }

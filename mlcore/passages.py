@@ -1,0 +1,111 @@
+"""A text as sentences to be translated and all that stays between them: line breaks, blank lines, list marks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import sentencex
+
+LONGEST = 400  # characters of a segment; a longer sentence is cut at a comma or a space
+_MARKS = re.compile(r"\s*(?:(?:[-*+•–—>|]|#{1,6}|\(?\d{1,3}[.)]|\(?[a-zA-Z]\))\s+)*")
+_INITIAL = re.compile(r"(?:^|[\s(])(?:[A-ZÄÖÜÉ]|[A-Z][a-z]|[a-z])\.\s+\Z")  # "M. Dupont", "J. R. Smith"
+_ENDED = re.compile(r"[.!?:;…)\]\"'”’»]\s*\Z")
+_CLAUSE = re.compile(r"[,;:)–—]\s")
+_WRAPPED = 40  # characters: a shorter line was ended by its writer, a longer one perhaps by its width
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`before` is kept as it is, `text` is translated; line breaks inside `text` are those of a wrapped paragraph."""
+
+    before: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text taken apart: its segments in order, and what stands behind the last one."""
+
+    segments: tuple[Segment, ...]
+    tail: str
+
+    def join(self, texts: Sequence[str]) -> str:
+        """The text with `texts` in the places of its segments."""
+        parts = [segment.before + _wrap(text, segment.text) for segment, text in zip(self.segments, texts, strict=True)]
+        return "".join(parts) + self.tail
+
+
+def split(text: str, language: str) -> Passage:
+    """Take a text apart by sentencex's rules for `language` (an ISO 639-1 code); nothing is lost."""
+    segments: list[Segment] = []
+    glue = ""
+    for line in _unwrapped(text):
+        marks = _MARKS.match(line)
+        start = marks.end() if marks else 0
+        glue += line[:start]
+        for sentence in _sentences(line[start:], language):
+            for piece in _shortened(sentence):
+                body = piece.strip()
+                lead = piece[: len(piece) - len(piece.lstrip())]
+                if not any(map(str.isalpha, body)):
+                    glue += piece
+                    continue
+                segments.append(Segment(glue + lead, body))
+                glue = piece[len(lead) + len(body) :]
+    return Passage(tuple(segments), glue)
+
+
+def _unwrapped(text: str) -> Iterator[str]:
+    """Lines with their ends; lines that go on in the next one (wrapped at a width) are one."""
+    held = ""
+    for line in text.splitlines(keepends=True):
+        if held and not _goes_on(held, line):
+            yield held
+            held = ""
+        held += line
+    if held:
+        yield held
+
+
+def _goes_on(held: str, line: str) -> bool:
+    last = held.rstrip("\n\r").rsplit("\n", 1)[-1]
+    marks = _MARKS.match(line)
+    marked = bool(marks and marks.group().strip())
+    return len(last) >= _WRAPPED and not _ENDED.search(last) and line[:1].islower() and not marked
+
+
+def _sentences(text: str, language: str) -> list[str]:
+    """Sentences with the white space behind them; an initial ends none."""
+    found: list[str] = []
+    for sentence in sentencex.segment(language, text):
+        if found and (_INITIAL.search(found[-1]) or not sentence.strip()):
+            found[-1] += sentence
+        else:
+            found.append(sentence)
+    assert "".join(found) == text, "the splitter changed the text"
+    return found
+
+
+def _shortened(sentence: str) -> Iterator[str]:
+    """Cut a very long sentence behind a comma or the like, else at a space, else anywhere."""
+    while len(sentence) > LONGEST:
+        window = sentence[:LONGEST]
+        ends = [match.end() for match in _CLAUSE.finditer(window) if match.end() > LONGEST // 3]
+        cut = ends[-1] if ends else window.rfind(" ") + 1 or LONGEST
+        yield sentence[:cut]
+        sentence = sentence[cut:]
+    if sentence:
+        yield sentence
+
+
+def _wrap(text: str, source: str) -> str:
+    """Put as many line breaks into `text` as its source had, at spaces nearest to the same share of its length."""
+    for match in re.finditer(r"[ \t]*\r?\n[ \t]*", source):
+        goal = round(match.start() / len(source) * len(text))
+        spaces = [place for place, character in enumerate(text) if character == " "]
+        if spaces:
+            place = min(spaces, key=lambda space: abs(space - goal))
+            text = text[:place] + match.group() + text[place + 1 :]
+    return text

@@ -1,0 +1,162 @@
+"""What a translation leaves as it is, behind numbered marks that the model has learned to carry over.
+
+Web and mail addresses, @names, `code`, {placeholders}, tags, emoji and words too long for any vocabulary come out
+unchanged; digits too, with the separators of the target language; glossary terms come out as the glossary says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+COUNT = 24  # marks that a vocabulary holds
+LONGEST_WORD = 40  # characters
+# behind thousands, before decimals; a space of French is a no-break one
+SEPARATORS: Mapping[str, tuple[str, str]] = {
+    **{"en": (",", "."), "de": (".", ","), "es": (".", ","), "nl": (".", ",")},
+    "fr": ("\u202f", ","),
+}
+_SPACES = "\u00a0\u202f\u2009"
+_NUMBER = rf"\d+(?:[.,:/'{_SPACES}-]\d+)*"  # with times, dates and ranges
+_KEPT = re.compile(
+    rf"""
+      (?P<code>`[^`\n]+`)
+    | (?P<link>(?:https?://|www\.)[^\s<>"]*[^\s<>".,;:!?)\]'’»])
+    | (?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
+    | (?P<name>(?<!\w)[@\#]\w+)
+    | (?P<brace>\{{\{{[^{{}}\n]{{1,60}}\}}\}}|\$?\{{[^{{}}\n]{{0,60}}\}}|%\(\w+\)[sd]|%[sd](?!\w))
+    | (?P<tag></?[a-zA-Z][^<>\n]{{0,200}}>|<\w+/>|&\w+;)
+    | (?P<emoji>(?:[\U0001F000-\U0001FAFF☀-➿⬀-⯿][\U0001F3FB-\U0001F3FF️‍\U0001F1E6-\U0001F1FF]*)+)
+    | (?P<path>(?<!\w)(?:[A-Za-z]:\\|~?/)[\w.\\/-]+[\w/])
+    | (?P<number>(?<![\w<])[+-]?{_NUMBER}|(?<=[^\W\d_]){_NUMBER})
+    | (?P<long>\S{{{LONGEST_WORD + 1},}})
+    """,
+    re.VERBOSE,
+)
+# most sentences hold nothing of all that: one look tells
+_SOME = re.compile(rf"[\d`@#{{}}%<&/\\\U0001F000-\U0001FAFF☀-➿⬀-⯿]|www\.|\S{{{LONGEST_WORD + 1}}}")
+_MARK = re.compile(r"<p(\d+)>")
+_WORDS = re.compile(r"(?<![\w<])[^\W\d_]{3,}(?!\w)")
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A text with marks in it, and what each mark stands for in the translation."""
+
+    text: str
+    values: tuple[str, ...]
+    originals: tuple[str, ...]  # what stood there
+
+    def restore(self, text: str) -> str:
+        """A translation with the marks replaced; marks of other texts are dropped."""
+        return _fill(text, self.values)
+
+    def original(self, text: str) -> str:
+        """A part of the marked source as it was."""
+        return _fill(text, self.originals)
+
+    def missing(self, text: str) -> list[str]:
+        """Values whose marks a translation lacks."""
+        return [self.values[int(number)] for number in sorted({*_MARK.findall(self.text)} - {*_MARK.findall(text)})]
+
+
+def _fill(text: str, values: Sequence[str]) -> str:
+    return _MARK.sub(lambda match: values[int(match[1])] if int(match[1]) < len(values) else "", text)
+
+
+def outside_marks(text: str, change: Callable[[str], str]) -> str:
+    """A marked text with `change` made to all but its marks."""
+    parts = re.split(r"(<p\d+>)", text)
+    return "".join(part if _MARK.fullmatch(part) else change(part) for part in parts)
+
+
+def mark(number: int) -> str:
+    """The mark of a number, a symbol of the vocabulary of its own."""
+    return f"<p{number}>"
+
+
+MARKS = tuple(map(mark, range(COUNT)))
+
+
+def protect(text: str, source: str, target: str, glossary: Sequence[Sequence[str]] = ()) -> Protected:
+    """Put marks in the places of what must not be translated; the same words have the same mark."""
+    kept: list[tuple[str, str]] = []  # (in the translation, in the text)
+    found: list[str] = []
+    at = 0
+    for start, end, value in _spans(text, source, target, glossary):
+        both = (value, text[start:end])
+        if both not in kept and len(kept) < COUNT:
+            kept.append(both)
+        found += [text[at:start], mark(kept.index(both)) if both in kept else text[start:end]]
+        at = end
+    marked = "".join(found) + text[at:]
+    return Protected(marked, tuple(value for value, _ in kept), tuple(original for _, original in kept))
+
+
+def _spans(text: str, source: str, target: str, glossary: Sequence[Sequence[str]]) -> list[tuple[int, int, str]]:
+    """(start, end, value in the target language) of all that is kept, in order, none within another."""
+    spans: list[tuple[int, int, str]] = []
+    for match in _KEPT.finditer(text) if _SOME.search(text) else ():
+        value = match.group()
+        if match.lastgroup == "number":
+            value = localised(value, source, target)
+        spans.append((match.start(), match.end(), value))
+    taken = [False] * len(text)
+    for start, end, _ in spans:
+        taken[start:end] = [True] * (end - start)
+    for term, wanted in sorted(glossary, key=lambda pair: -len(pair[0])):
+        for match in re.finditer(rf"(?<!\w){re.escape(term)}(?!\w)", text, re.IGNORECASE):
+            if not any(taken[match.start() : match.end()]):
+                taken[match.start() : match.end()] = [True] * (match.end() - match.start())
+                spans.append((match.start(), match.end(), wanted))
+    return sorted(spans)
+
+
+def localised(number: str, source: str, target: str) -> str:
+    """A number with the separators of another language; dates, versions and times stay as they are."""
+    thousands, decimal = SEPARATORS[source]
+    spaces = _SPACES if source == "fr" else ""
+    grouped = re.fullmatch(
+        rf"([+-]?\d{{1,3}})((?:[{re.escape(thousands)}{spaces}]\d{{3}})+)(?:{re.escape(decimal)}(\d+))?", number
+    )
+    plain = re.fullmatch(rf"([+-]?\d+){re.escape(decimal)}(\d+)", number)
+    new_thousands, new_decimal = SEPARATORS[target]
+    if grouped:
+        head, groups, rest = grouped.groups()
+        whole = head + "".join(new_thousands + group for group in re.findall(r"\d{3}", groups))
+        return whole + (new_decimal + rest if rest else "")
+    return new_decimal.join(plain.groups()) if plain else number
+
+
+def protect_pair(
+    ours: str, theirs: str, languages: tuple[str, str], *, share: Callable[[], bool], order: Sequence[int]
+) -> tuple[str, str] | None:
+    """A training pair with marks on both sides, or None where they disagree about what is kept.
+
+    Numbers, addresses and the like must be the same on both sides. Words that stand on both sides as they are (names)
+    get a mark when `share()` says so. `order` are the numbers of the marks to be used, so that all are learned.
+    """
+    left, right = protect(ours, *languages), protect(theirs, languages[1], languages[1])
+    if Counter(_values(left)) != Counter(_values(right)):
+        return None
+    values = list(dict.fromkeys(left.values))
+    if len(values) > len(order):
+        return None
+    numbers = dict(zip(values, order, strict=False))
+
+    def renumbered(side: Protected) -> str:
+        return _MARK.sub(lambda match: mark(numbers[side.values[int(match[1])]]), side.text)
+
+    first, second = renumbered(left), renumbered(right)
+    free = iter(order[len(numbers) :])
+    here, there = Counter(_WORDS.findall(first)), Counter(_WORDS.findall(second))
+    for word in here:
+        if here[word] == there[word] == 1 and share() and (number := next(free, None)) is not None:
+            first, second = (re.sub(rf"(?<![\w<]){word}(?!\w)", mark(number), side) for side in (first, second))
+    return first, second
+
+
+def _values(side: Protected) -> list[str]:
+    return [side.values[int(number)] for number in _MARK.findall(side.text)]

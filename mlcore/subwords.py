@@ -1,0 +1,100 @@
+"""Pieces of words in several languages: one sentencepiece vocabulary for all, with marks and bytes for the rest."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mlcore.placeholders import MARKS
+
+if TYPE_CHECKING:
+    import sentencepiece
+
+
+def language_symbol(language: str) -> str:
+    """The symbol that asks for a language (Johnson et al. 2017, https://arxiv.org/abs/1611.04558)."""
+    return f"<2{language}>"
+
+
+class SubwordTokenizer:
+    """A unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959) with byte fallback: no symbol is unknown.
+
+    Ids 0 to 3 are pad, unk, bos and eos; a symbol for each language and each mark of `mlcore.placeholders` follow.
+    """
+
+    pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+
+    @cached_property
+    def _processor(self) -> sentencepiece.SentencePieceProcessor:
+        import sentencepiece
+
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces, the special ones included."""
+        return int(self._processor.vocab_size())
+
+    @cached_property
+    def mark_ids(self) -> list[int]:
+        """Ids of the marks, in their order."""
+        return [int(self._processor.piece_to_id(symbol)) for symbol in MARKS]
+
+    def language_id(self, language: str) -> int:
+        """Id of the symbol that asks for a language."""
+        return int(self._processor.piece_to_id(language_symbol(language)))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the best segmentation."""
+        return list(self._processor.encode(text))
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of the best segmentations of many texts."""
+        return list(self._processor.encode(list(texts), num_threads=2))
+
+    def sample(self, text: str, alpha: float) -> list[int]:
+        """Ids of a segmentation drawn from the model; a smaller `alpha` draws more evenly (subword regularisation)."""
+        return list(self._processor.encode(text, enable_sampling=True, alpha=alpha, nbest_size=-1))
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The pieces as people read them: a leading space where a word begins."""
+        return [str(self._processor.id_to_piece(int(index))).replace("▁", " ") for index in ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; control symbols vanish, bytes that are no text become U+FFFD."""
+        return str(self._processor.decode([int(index) for index in ids]))
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, languages: Sequence[str], vocab_size: int, seed_sentences: int = 600_000
+    ) -> SubwordTokenizer:
+        """Train a vocabulary of `vocab_size` pieces on texts of all languages; marks stand in them already."""
+        import sentencepiece
+
+        buffer = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=buffer,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            character_coverage=0.9998,
+            byte_fallback=True,
+            normalization_rule_name="nmt_nfkc",
+            input_sentence_size=seed_sentences,
+            shuffle_input_sentence=True,
+            pad_id=cls.pad_id,
+            unk_id=cls.unk_id,
+            bos_id=cls.bos_id,
+            eos_id=cls.eos_id,
+            control_symbols=[language_symbol(language) for language in languages],
+            user_defined_symbols=list(MARKS),
+            hard_vocab_limit=False,
+            num_threads=2,
+            minloglevel=2,
+        )
+        return cls(buffer.getvalue())

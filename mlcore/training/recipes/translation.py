@@ -1,0 +1,208 @@
+"""translation/multi: one BiLSTM-LSTM model with attention for six directions, trained in two stages.
+
+1. `general`: all sets at their shares, both directions of every pair; small batches first.
+2. `short`: mostly what people type: captions, everyday sentences, dialogue.
+
+Data: see `mlcore.training.parallel_text`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlcore.models.attention_translator import Config, Model
+from mlcore.predictor import Predictor
+from mlcore.subwords import SubwordTokenizer
+from mlcore.training import translation_card
+from mlcore.training import translation_evaluation as evaluation
+from mlcore.training.parallel_text import LANGUAGES, Pair, training_pairs
+from mlcore.training.publish import finish, write_bundle
+from mlcore.training.run import Run
+from mlcore.training.trainer import Settings, Trainer
+from mlcore.training.translation import Batch, PairBatches, translation_loss
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+MODEL = "attention-translator"
+LICENCE = (
+    "Weights for research and non-commercial use: trained among others on Multi30k, WMT news and dialogues under "
+    "non-commercial terms. See the card."
+)
+# How often each set is read in an epoch of `general`, a quarter of a whole pass. Wiktionary's words and sets that are
+# noisy or far from what people type count less.
+GENERAL: Mapping[str, float] = {
+    **{"multi30k": 0.5, "tatoeba": 0.25, "news": 0.14, "bcontrast": 0.25, "xdailydialog": 0.1, "wmt15_sample": 0.08},
+    **{"europarl": 0.1, "mlqe-pe": 0.1, "pud": 0.25, "xquad": 0.25, "tico19": 0.15, "pydocs": 0.05},
+    "wiktionary_lexicon": 0.04,
+}
+SHORT: Mapping[str, float] = {
+    **{"multi30k": 0.75, "tatoeba": 0.25, "bcontrast": 0.25, "xdailydialog": 0.05, "news": 0.03, "pud": 0.1},
+    **{"xquad": 0.1, "europarl": 0.02, "wiktionary_lexicon": 0.01},
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Constants of one size of run."""
+
+    model: dict[str, Any]
+    vocab_size: int
+    general: Settings
+    short: Settings
+    growth: tuple[int, ...]  # tokens of a batch, epoch by epoch
+    dev_sentences: int = 150  # of each direction, to choose the best evaluation
+    pairs: int = 0  # use only so many of each set; 0 takes all
+
+
+SIZES = {
+    "tiny": Size(
+        model={"embed_dim": 16, "encoder_dim": 8, "hidden_dim": 16, "heads": 2, "beam_size": 2},
+        vocab_size=700,
+        general=Settings(steps=6, max_lr=2e-3, evaluate_every=3),
+        short=Settings(steps=4, max_lr=1e-3, evaluate_every=2),
+        growth=(400,),
+        dev_sentences=4,
+        pairs=60,
+    ),
+    "base": Size(
+        model={"embed_dim": 320, "encoder_dim": 256, "hidden_dim": 512},
+        vocab_size=10_000,
+        general=Settings(steps=20_000, max_lr=1e-3, warmup=0.05, final_lr=0.1, evaluate_every=1_000),
+        short=Settings(steps=4_500, max_lr=3e-4, warmup=0.02, evaluate_every=500),
+        growth=(1_500, 1_500, 2_500, 2_500, 4_500),
+    ),
+    "large": Size(
+        model={"embed_dim": 384, "encoder_dim": 320, "hidden_dim": 640, "dropout": 0.25},
+        vocab_size=12_000,
+        general=Settings(steps=60_000, max_lr=1e-3, warmup=0.03, final_lr=0.1, evaluate_every=2_000),
+        short=Settings(steps=10_000, max_lr=3e-4, warmup=0.02, evaluate_every=1_000),
+        growth=(1_500, 1_500, 2_500, 2_500, 4_500, 4_500, 4_500, 4_500, 6_000),
+    ),
+}
+
+
+def _corpora(run: Run, size: Size) -> dict[str, list[Pair]]:
+    """All sets; read once a run, for taking a million sentences apart costs minutes."""
+    path = run.folder / "pairs.tsv"
+    if not (run.resume and path.exists()):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".part").open("w", encoding="utf-8") as file:
+            for name in GENERAL:
+                for pair in training_pairs(run.data, name, seed=run.seed, limit=size.pairs):
+                    file.write(f"{name}\t{pair.language}\t{pair.english}\t{pair.other}\n")
+        path.with_suffix(".part").replace(path)
+    corpora: dict[str, list[Pair]] = {name: [] for name in GENERAL}
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            name, language, english, other = line.rstrip("\n").split("\t")
+            corpora[name].append(Pair(language, english, other))
+    return corpora
+
+
+def _tokenizer(run: Run, size: Size, corpora: Mapping[str, Sequence[Pair]]) -> SubwordTokenizer:
+    path = run.folder / "tokenizer.model"
+    if not (run.resume and path.exists()):
+        texts = (side for pairs in corpora.values() for pair in pairs for side in (pair.english, pair.other))
+        tokenizer = SubwordTokenizer.train(texts, languages=LANGUAGES, vocab_size=size.vocab_size)
+        path.write_bytes(tokenizer.model)
+    return SubwordTokenizer(path.read_bytes())
+
+
+def _config(size: Size, tokenizer: SubwordTokenizer) -> Config:
+    return Config(
+        vocab_size=tokenizer.vocab_size,
+        languages=LANGUAGES,
+        language_ids=tuple(map(tokenizer.language_id, LANGUAGES)),
+        mark_ids=tuple(tokenizer.mark_ids),
+        **size.model,
+    )
+
+
+def _stage(
+    run: Run,
+    name: str,
+    size: Size,
+    model: Model,
+    tokenizer: SubwordTokenizer,
+    corpora: Mapping[str, Sequence[Pair]],
+    shares: Mapping[str, float],
+) -> None:
+    """Train the model through one stage and note its time."""
+    settings: Settings = getattr(size, name)
+    growth = size.growth if name == "general" else size.growth[-1:]
+    trainer = Trainer(
+        model,
+        settings=replace(settings, seed=run.seed),
+        batches=PairBatches(corpora, shares, tokenizer, tokens_per_batch=growth, seed=run.seed),
+        loss=translation_loss,  # type: ignore[arg-type]
+        evaluate=partial(evaluation.quick_scores, tokenizer=tokenizer, data=run.data, sentences=size.dev_sentences),  # type: ignore[arg-type]
+        monitor="mean",
+        folder=run.folder / name,
+        progress=run.progress(name),
+    )
+    trainer.fit(resume=run.resume)
+    run.record(name, trainer.state.seconds)
+
+
+def train(run: Run) -> Path:
+    """The whole recipe; returns the folder of the finished bundle."""
+    size = SIZES[run.size]
+    corpora = _corpora(run, size)
+    logger.info("%s pairs", {name: len(pairs) for name, pairs in corpora.items()})
+    tokenizer = _tokenizer(run, size, corpora)
+    torch.manual_seed(run.seed)
+    model = Model(_config(size, tokenizer))
+    _stage(run, "general", size, model, tokenizer, corpora, GENERAL)
+    _stage(run, "short", size, model, tokenizer, corpora, SHORT)
+    manifest = {
+        "task": run.task,
+        "variant": run.variant,
+        "version": VERSION,
+        "model": MODEL,
+        "preprocessing": {"normalisation": "nmt_nfkc", "marks": len(tokenizer.mark_ids)},
+        "licence": LICENCE,
+    }
+    draft = write_bundle(run.folder / "draft", model.eval(), manifest=manifest, files=_files(tokenizer))
+    predictor = Predictor(draft)
+    metrics = evaluation.measure(predictor, run.data, "dev", limit=size.pairs)
+    metrics["baseline"] = evaluation.baseline(corpora, run.data, limit=size.pairs)
+    card = translation_card.render(run, predictor, metrics, {name: len(pairs) for name, pairs in corpora.items()})
+    extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
+    finish(draft, run.out, model, extra=extra)
+    return run.out
+
+
+def _files(tokenizer: SubwordTokenizer) -> dict[str, bytes]:
+    return {"tokenizer.model": tokenizer.model}
+
+
+evaluate, table = evaluation.evaluate, evaluation.table
+
+
+def loss(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+    """The loss of both stages."""
+    return translation_loss(model, batch, label_smoothing=label_smoothing)  # type: ignore[arg-type]
+
+
+def toy() -> tuple[Model, dict[str, bytes], Batch]:
+    """A tiny untrained model, its bundle files, and a batch of two sentences to overfit (for tests)."""
+    pairs = [Pair("de", "The dog sleeps on <p0>.", "Der Hund schläft auf <p0>."), Pair("fr", "Good day", "Bonjour")]
+    words = [side for pair in pairs for side in (pair.english, pair.other)]
+    tokenizer = SubwordTokenizer.train(words * 20, languages=LANGUAGES, vocab_size=360)
+    torch.manual_seed(1)
+    sizes = {**SIZES["tiny"].model, "dropout": 0.0, "embed_dropout": 0.0, "word_dropout": 0.0}
+    model = Model(_config(replace(SIZES["tiny"], model=sizes), tokenizer))
+    with torch.no_grad():
+        model.bias[tokenizer.eos_id] = 3.0  # an untrained model seldom ends by itself
+    batches = PairBatches({"toy": pairs}, {"toy": 1.0}, tokenizer, tokens_per_batch=[1_000], seed=1)
+    return model, _files(tokenizer), next(iter(batches.epoch(0, skip=0)))
