@@ -18,13 +18,14 @@ Scope = Literal["row", "batch"]
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """What all fields share. `scope` matters for options: may it differ inside one batch?"""
+    """What all fields share. Of options: may it differ inside one batch, and is it kept for a person's next time?"""
 
     title: str = ""
     help: str = ""
     required: bool = True
     default: Any = None
     scope: Scope = "row"
+    remember: bool = False
 
     @property
     def widget(self) -> str:
@@ -46,6 +47,10 @@ class Field:
     def parse(self, text: str) -> Any:
         """The value that a form control's text stands for; checked later by `clean`."""
         return text or None
+
+    def show(self, value: Any) -> Any:
+        """What the form control holds for a value; the opposite of `parse`."""
+        return value
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema of the value."""
@@ -284,6 +289,12 @@ class Pairs(Field):
         lines = [line for line in text.splitlines() if line.strip()]
         parts = [[part.strip() for part in line.split("=", 1)] for line in lines]
         return [[pair[0], pair[1] if len(pair) == 2 and pair[1] else pair[0]] for pair in parts] or None
+
+    def show(self, value: Any) -> Any:
+        """Pairs as lines; what could not be read stays as it was typed."""
+        if not isinstance(value, list):
+            return value
+        return "\n".join(pair[0] if pair[0] == pair[1] else f"{pair[0]} = {pair[1]}" for pair in value)
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema: an array of arrays of two strings."""

@@ -39,12 +39,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One step of an answer: `text[start:end]` of its strip, a tint from -1 to 1, and words for its detail."""
+    """One step of an answer: `text[start:end]` of its strip, a tint from -1 to 1, and words for its detail.
+
+    Where an answer has parts (sentences), `part` and `step` say which word of which part it is.
+    """
 
     start: int
     end: int
     tint: float
     detail: str
+    part: int | None = None
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,10 @@ class Strip:
     """An answer opened step by step: the text that is read, its cells in order, and what a tint means."""
 
     text: str
-    kind: Literal["for-against", "confidence"]
+    kind: Literal["for-against", "confidence", "plain"]
     cells: Sequence[Cell]
-    low: str  # words at the two ends of the legend
-    high: str
+    low: str = ""  # words at the two ends of the legend; a plain strip has no tints and no legend
+    high: str = ""
     value: str = "Weight"  # heading of the number in the table view
     hint: str = "Point at a word, or move with the arrow keys, to open it."
 
@@ -81,6 +86,7 @@ class Task(ABC):
     caution: ClassVar[str]  # one sentence: what it cannot do
     inputs: ClassVar[Mapping[str, Field]]
     options: ClassVar[Mapping[str, Field]] = {}
+    shown_options: ClassVar[Sequence[str]] = ()  # that the page's own form shows in sight, not under "More"
     output: ClassVar[Mapping[str, Field]]
     examples: ClassVar[Sequence[Example]]
     default_variant: ClassVar[str]
@@ -155,6 +161,20 @@ class Task(ABC):
     @abstractmethod
     def headline_of_output(self, output: JSON) -> str:
         """The answer in a few words, for lists and CSV."""
+
+    def text_of_output(self, output: JSON) -> str:
+        """The whole answer as a text that people copy and save; empty where the headline is all."""
+        return ""
+
+    def part_of_answer(self, inputs: JSON, output: JSON, part: int | None) -> tuple[str, str]:
+        """What was asked and what was answered, of one part or of all; InvalidInput where there is no such part."""
+        if part is not None:
+            raise InvalidInput("part", "This answer has no parts. Leave “part” out.")
+        return self.headline(inputs), self.text_of_output(output) or self.headline_of_output(output)
+
+    def language_of_output(self, options: JSON) -> str:
+        """The answer's language, for the page's `lang`; empty where it is the page's own."""
+        return ""
 
     def columns(self, output: JSON) -> JSON:
         """The answer as the columns of a CSV row."""

@@ -44,6 +44,7 @@ class Assets:
 class Sentence:
     """A segment on its way: its text on one line, what was protected in it, whether it shouted."""
 
+    before: str  # what stands before it in the text
     text: str
     protected: Protected
     capitals: bool
@@ -91,9 +92,10 @@ class Translation(Task):
         ),
         "glossary": Pairs(
             title="Glossary", help="One term a line: term = translation. A term alone stays as it is.", required=False,
-            default=[], max_items=200, max_length=100,
+            default=[], max_items=200, max_length=100, remember=True,
         ),
     }  # fmt: skip
+    shown_options: ClassVar[Sequence[str]] = ("source", "target")
     output: ClassVar[Mapping[str, Field]] = {
         "translation_text": Text(title="Translation"),
         "detected_language": Record(
@@ -109,6 +111,7 @@ class Translation(Task):
             help="attention: for each target token the share of each source token; rows sum to about 1.",
             of=Record(
                 fields={
+                    "before": Text(title="What stands before it", help="Kept as it is.", allow_blank=True),
                     "source": Text(title="Source"),
                     "target": Text(title="Translation", allow_blank=True),
                     "score": _SCORE,
@@ -177,11 +180,12 @@ class Translation(Task):
         if detected:
             _check_direction(source, target, field="source")
         passage = passages.split(text, source)
-        parts = [self._part(" ".join(segment.text.split()), source, options, assets) for segment in passage.segments]
+        parts = [self._part(segment, source, options, assets) for segment in passage.segments]
         cost = sum(part.cost for part in parts)
         return Item({}, options, Reading(passage, detected, target), cost, parts)
 
-    def _part(self, text: str, source: str, options: JSON, assets: Assets) -> Item:
+    def _part(self, segment: passages.Segment, source: str, options: JSON, assets: Assets) -> Item:
+        text = " ".join(segment.text.split())
         protected = protect(text, source, options["target"], options["glossary"])
         letters = protected.text
         capitals = text.isupper() and len(text.split()) > 1
@@ -190,7 +194,7 @@ class Translation(Task):
             letters = letters[:1].upper() + letters[1:]
         tokenizer = assets.tokenizer
         ids = [tokenizer.language_id(options["target"]), *tokenizer.encode(letters)[:_LONGEST], tokenizer.eos_id]
-        context = Sentence(text, protected, capitals, options["num_alternatives"])
+        context = Sentence(segment.before, text, protected, capitals, options["num_alternatives"])
         return Item({"source": np.array(ids, dtype=np.int64)}, options, context, len(ids))
 
     def postprocess_part(self, raw: JSON, part: Item, assets: Assets) -> JSON:
@@ -207,6 +211,7 @@ class Translation(Task):
         target_words, target_owner = _words(assets, tokens, self._shown(sentence))
         target_words += sentence.protected.missing(assets.tokenizer.decode(tokens))
         return {
+            "before": sentence.before,
             "source": sentence.text,
             "target": target,
             "score": round(score, 4),
@@ -239,26 +244,39 @@ class Translation(Task):
         text = output["translation_text"]
         cells: list[Cell] = []
         at = 0
-        for segment in output["segments"]:
-            for token, row in zip(segment["target_tokens"], segment["attention"], strict=True):
+        for part, segment in enumerate(output["segments"]):
+            for step, (token, row) in enumerate(zip(segment["target_tokens"], segment["attention"], strict=True)):
                 start = text.find(token["text"], at)
                 if start < 0:
                     continue
                 cells += _kept(text, at, start)
                 at = start + len(token["text"])
-                seen = [segment["source_tokens"][i]["text"] for i, share in enumerate(row) if share >= _SEEN]
-                detail = f"from “{' … '.join(seen)}”" if seen else "from no single word"
-                cells.append(Cell(start, at, min(1.0, max(row, default=0.0)), detail))
+                cells.append(Cell(start, at, 0.0, _origin(segment, row), part, step))
         cells += _kept(text, at, len(text))
         return Strip(
             text=text,
-            kind="confidence",
+            kind="plain",
             cells=cells,
-            low="from many words",
-            high="from one word",
-            value="Attention",
+            value="Where from",
             hint="Point at a word, or move with the arrow keys, to see what it came from.",
         )
+
+    def text_of_output(self, output: JSON) -> str:
+        """The translation."""
+        return str(output["translation_text"])
+
+    def part_of_answer(self, inputs: JSON, output: JSON, part: int | None) -> tuple[str, str]:
+        """A sentence and its translation, or the whole text."""
+        if part is None:
+            return inputs["text"], output["translation_text"]
+        if part >= len(output["segments"]):
+            raise InvalidInput("part", f"This text has {len(output['segments'])} sentences, counted from 0.")
+        segment = output["segments"][part]
+        return segment["source"], segment["target"]
+
+    def language_of_output(self, options: JSON) -> str:
+        """The language translated to."""
+        return str(options["target"])
 
     def headline_of_output(self, output: JSON) -> str:
         """The first words of the translation."""
@@ -315,6 +333,11 @@ def _words(assets: Assets, ids: Sequence[int], shown: Callable[[str], str]) -> t
         return [], []
     number = {place: min(len(kept) - 1, sum(other < place for other in kept)) for place in range(len(words))}
     return [words[place] for place in kept], [number[owner] for owner in owners]
+
+
+def _origin(segment: JSON, row: Sequence[float]) -> str:
+    seen = [token["text"] for token, share in zip(segment["source_tokens"], row, strict=False) if share >= _SEEN]
+    return f"from “{' … '.join(seen)}”" if seen else "from no single word"
 
 
 def _clean(text: str) -> str:

@@ -40,12 +40,23 @@ function request(form) {
     let value = field.value;
     if (field.type === "number") value = value === "" ? null : Number(value);
     if (field.type === "checkbox") value = field.checked;
+    if (field.dataset.kind === "pairs") value = pairs(value);
     if (value === null) continue;
     (isOption ? options : inputs)[field.name.replace(/^option-/, "")] = value;
   }
   const body = { task: form.dataset.task, inputs };
   if (Object.keys(options).length) body.options = options;
   return body;
+}
+
+// Lines "term = translation" as the API takes them; an empty glossary is left out.
+function pairs(text) {
+  const lines = text.split("\n").filter((line) => line.trim());
+  if (!lines.length) return null;
+  return lines.map((line) => {
+    const [term, ...rest] = line.split("="), wanted = rest.join("=").trim();
+    return [term.trim(), wanted || term.trim()];
+  });
 }
 
 const shellQuote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
@@ -77,6 +88,15 @@ function fill(form, values, prefix = "") {
   }
 }
 
+function fillExample(form, chip) {
+  fill(form, JSON.parse(chip.dataset.example));
+  // what an example does not say is the default again, but for what the person wrote (a glossary)
+  for (const field of all('[name^="option-"]', form)) {
+    if (field.tagName === "SELECT") for (const option of field.options) option.selected = option.defaultSelected;
+  }
+  fill(form, JSON.parse(chip.dataset.options), "option-");
+}
+
 function refresh(form) {
   for (const field of all("[data-max]", form)) count(field);
   showApi(form);
@@ -100,8 +120,7 @@ function setUpForm() {
   });
   all("[data-example]").forEach((chip) => {
     chip.addEventListener("click", () => {
-      fill(form, JSON.parse(chip.dataset.example));
-      fill(form, JSON.parse(chip.dataset.options), "option-");
+      fillExample(form, chip);
       refresh(form);
       form.requestSubmit();
     });
@@ -109,10 +128,7 @@ function setUpForm() {
   const wanted = new URLSearchParams(location.search).get("example");
   if (wanted !== null) {
     const chip = all("[data-example]")[Number(wanted)];
-    if (chip) {
-      fill(form, JSON.parse(chip.dataset.example));
-      fill(form, JSON.parse(chip.dataset.options), "option-");
-    }
+    if (chip) fillExample(form, chip);
   }
   refresh(form);
 }

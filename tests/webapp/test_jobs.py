@@ -61,7 +61,7 @@ def test_a_stale_worker_cannot_write() -> None:
     Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert upkeep.sweep() == 1
     (fresh,) = claim()
-    assert not services.succeed([(stale, {"label": "neutral", "score": 1.0})], model_time_s=1, rows=1)
+    assert not services.succeed([services.Answer(stale, {"label": "neutral", "score": 1.0}, 1, 1)])
     assert services.fail(fresh, "no")
     assert reload(fresh).status == Status.FAILED
 
@@ -109,7 +109,7 @@ def test_a_cancelled_job_stays_cancelled(run_jobs: Callable[[], None]) -> None:
     (held,) = claim()
     assert held.pk == running.pk
     assert services.cancel(running)
-    assert not services.succeed([(held, {"label": "neutral", "score": 1.0})], model_time_s=1, rows=1)
+    assert not services.succeed([services.Answer(held, {"label": "neutral", "score": 1.0}, 1, 1)])
     run_jobs()
     assert {reload(job).status for job in (waiting, running)} == {Status.CANCELLED}
     assert not services.cancel(waiting)

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 from webapp.jobs import services
-from webapp.jobs.models import Batch, Job, JobContent, Worker
+from webapp.jobs.models import Batch, Feedback, Job, JobContent, Worker
 from webapp.registry.admin import ActingAdmin, ReadOnlyAdmin
 
 
@@ -64,6 +64,28 @@ class BatchAdmin(ReadOnlyAdmin):
     """What was sent together."""
 
     list_display = ("id", "task", "variant", "total", "created_at")
+
+
+@admin.register(Feedback)
+class FeedbackAdmin(ActingAdmin):
+    """Better answers that people proposed."""
+
+    list_display = ("task", "version", "review", "asked", "ours", "theirs", "created_at")
+    list_filter = ("review", "task")
+    search_fields = ("asked", "theirs")
+    ordering = ("-created_at",)
+    list_select_related = ("version",)
+    actions = ("accept", "dismiss")
+
+    @admin.action(description="Accept", permissions=["act"])
+    def accept(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
+        """Mark as right."""
+        self.message_user(request, f"{queryset.update(review=Feedback.Review.ACCEPTED)} accepted.")
+
+    @admin.action(description="Dismiss", permissions=["act"])
+    def dismiss(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
+        """Mark as no better."""
+        self.message_user(request, f"{queryset.update(review=Feedback.Review.DISMISSED)} dismissed.")
 
 
 @admin.register(Worker)

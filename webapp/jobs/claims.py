@@ -24,18 +24,18 @@ def _lease() -> timedelta:
     return timedelta(seconds=settings.LEASE_S)
 
 
-def claim(*, queues: Sequence[str], worker: str, limit: int, max_cost: int, key: str = "") -> list[Job]:
+def claim(*, queues: Sequence[str], worker: str, limit: int, max_cost: int, fresh: bool = False) -> list[Job]:
     """Take the oldest queued job and others of its batch key, under one fresh lease.
 
-    At most `limit` jobs and, padded to the longest, `max_cost` in all. With `key`, only jobs of that key. A job on
-    its second attempt comes alone: a poisonous input cannot burn its neighbours.
+    At most `limit` jobs and, padded to the longest, `max_cost` in all. A job on its second attempt comes alone,
+    and with `fresh` not at all: a poisonous input cannot burn its neighbours.
     """
     token, now = uuid.uuid4(), timezone.now()
     with transaction.atomic():
         queued = Job.objects.filter(status=Status.QUEUED, queue__in=queues).order_by(*ORDER)
         if connection.features.has_select_for_update_skip_locked:
             queued = queued.select_for_update(skip_locked=True)
-        head = (queued.filter(batch_key=key, attempts=0) if key else queued).first()
+        head = (queued.filter(attempts=0) if fresh else queued).first()
         if head is None:
             return []
         chosen = [head.pk] if head.attempts else _fitting(queued, head, limit, max_cost)

@@ -89,6 +89,7 @@ class File(Owned):
     sha256 = models.CharField(max_length=64)
     size = models.PositiveBigIntegerField(help_text="bytes")
     key = models.CharField(max_length=200, help_text="its name in the storage")
+    name = models.CharField(max_length=200, blank=True, help_text="what its owner called it")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -178,6 +179,56 @@ class JobContent(models.Model):
 
     def __str__(self) -> str:
         return f"content of {self.job_id}"
+
+
+class Feedback(Owned):
+    """A better answer that somebody proposed, for administrators to review; outlives the job, not its erasure."""
+
+    class Review(models.TextChoices):
+        """What became of it."""
+
+        NEW = "new", "new"
+        ACCEPTED = "accepted", "accepted"
+        DISMISSED = "dismissed", "dismissed"
+
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="feedback")
+    task = models.CharField(max_length=60)
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="feedback")
+    part = models.PositiveIntegerField(null=True, blank=True, help_text="which part (sentence) of the answer")
+    asked = models.TextField(help_text="what the answer was to")
+    ours = models.TextField(help_text="what the model answered")
+    theirs = models.TextField(help_text="what it should have been")
+    review = models.CharField(max_length=10, choices=Review, default=Review.NEW)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        """By state and age, for the reviewers."""
+
+        verbose_name_plural = "feedback"
+        indexes = (models.Index(fields=["review", "-created_at"], name="feedback_review"),)
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.theirs[:60]}"
+
+
+class Remembered(Owned):
+    """An option's value that its owner used last, where the option says that it is to be remembered."""
+
+    task = models.CharField(max_length=60)
+    option = models.CharField(max_length=60)
+    value = models.JSONField()
+    used_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        """One row an owner's option."""
+
+        verbose_name_plural = "remembered options"
+        constraints = (
+            models.UniqueConstraint(fields=["user", "session", "task", "option"], name="one_value_an_option"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task}.{self.option}"
 
 
 class IdempotencyKey(models.Model):

@@ -11,7 +11,7 @@ from django.core import signing
 from django.db.models import Q
 from django.http import HttpRequest
 
-from webapp.jobs.models import Batch, Job
+from webapp.jobs.models import Batch, Feedback, File, Job, Remembered
 
 _SESSION_KEY = "owner"
 _SALT = "unroll.token"
@@ -78,7 +78,11 @@ def adopt_on_sign_in(*, request: HttpRequest, user: Any, **_: Any) -> None:
     """Signing in takes along what the browser's session owned."""
     session = request.session.get(_SESSION_KEY, "") if hasattr(request, "session") else ""
     if session:
-        for model in (Job, Batch):
+        # what the account remembers already goes before what the session does
+        known = Remembered.objects.filter(user=user).values_list("task", "option")
+        for task, option in known:
+            Remembered.objects.filter(session=session, user=None, task=task, option=option).delete()
+        for model in (Job, Batch, File, Feedback, Remembered):
             model._default_manager.filter(session=session, user=None).update(user=user)
 
 

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput, MLCoreError
 from webapp.jobs import events, files, queries
-from webapp.jobs.models import UNDER_WAY, Batch, File, IdempotencyKey, Job, JobContent, Status
+from webapp.jobs.models import UNDER_WAY, Batch, Feedback, File, IdempotencyKey, Job, JobContent, Status
 from webapp.jobs.owners import Owner
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
@@ -201,19 +201,41 @@ def wake(queue: str) -> None:
         logger.warning("no wake-up for %s: Redis does not answer (%s)", queue, type(error).__name__)
 
 
-def succeed(answers: Sequence[tuple[Job, dict[str, Any]]], *, model_time_s: float, rows: int) -> list[Job]:
+@dataclass(frozen=True)
+class Answer:
+    """What a worker computed for a job."""
+
+    job: Job
+    output: dict[str, Any]
+    model_time_s: float
+    rows: int  # of the largest forward pass that it was part of
+
+
+def succeed(answers: Sequence[Answer]) -> list[Job]:
     """Store the answers of one step; returns the jobs that were still this worker's.
 
     One transaction: with SQLite each one queues for the file, beside every request that writes.
     """
     kept = []
     with transaction.atomic():
-        for job, output in answers:
-            answer = tasks.get(job.task).headline_of_output(output)[:120]
-            columns = {"answer": answer, "model_time_s": round(model_time_s, 4), "batch_rows": rows}
-            if _finish(job, Status.SUCCEEDED, columns=columns, content={"output": output, "partial": None}):
-                kept.append(job)
+        for answer in answers:
+            words = tasks.get(answer.job.task).headline_of_output(answer.output)[:120]
+            columns = {"answer": words, "model_time_s": round(answer.model_time_s, 4), "batch_rows": answer.rows}
+            content = {"output": answer.output, "partial": None}
+            if _finish(answer.job, Status.SUCCEEDED, columns=columns, content=content):
+                kept.append(answer.job)
     return kept
+
+
+def note_progress(job: Job, parts: dict[str, Any], *, done: int, total: int, unit: str) -> bool:
+    """Store how far a running job is and what is known of its answer; False when it is no longer this worker's."""
+    with transaction.atomic():
+        mine = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token).update(
+            progress_done=done, progress_total=total, progress_unit=unit[:20]
+        )
+        if mine and parts:
+            JobContent.objects.filter(pk=job.pk).update(partial={"parts": parts})
+    return bool(mine)
 
 
 def fail(job: Job, message: str, *, field: str = "") -> bool:
@@ -252,6 +274,7 @@ def erase(row: Job | Batch) -> None:
     """Delete a job or a whole batch with its inputs and outputs; what still runs loses its row."""
     jobs = [row.pk] if isinstance(row, Job) else list(Job.objects.filter(batch=row).values_list("pk", flat=True))
     named = list(File.objects.filter(jobs__in=jobs).distinct())
+    Feedback.objects.filter(job__in=jobs).delete()
     row.delete()
     files.erase(named)
     events.forget(jobs)

@@ -7,6 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery import shared_task
@@ -26,107 +27,187 @@ from webapp.registry.models import ModelVersion
 logger = logging.getLogger(__name__)
 SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
 CANCEL_CHECK_S = 0.2
+KEEP_PARTIAL_S = 1.0  # a partial answer is stored at most so often
 MAX_LOADED = 6  # versions in memory; the one unused for longest goes first
 
 
+@dataclass
+class Held:
+    """A job under way: when it came, what was computed for it, what is known of its answer."""
+
+    since: float
+    model_time_s: float = 0.0
+    rows: int = 0
+    parts: dict[str, Any] = field(default_factory=dict)
+    stored: float = 0.0  # when the parts were
+
+
+@dataclass
+class Running:
+    """A version at work: its engine, jobs that wait for a slot, and those in it."""
+
+    predictor: Predictor
+    engine: Engine[Job]
+    waiting: list[Job] = field(default_factory=list)
+    held: dict[Any, Held] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All that this worker holds of this version."""
+        return [*self.engine.rows, *self.waiting]
+
+
 class Server:
-    """What one worker process keeps: loaded predictors and its heartbeat."""
+    """What one worker process keeps: loaded predictors, what they work on, and its heartbeat."""
 
     def __init__(self, queues: Sequence[str], *, device: str = "auto") -> None:
         self.queues = list(queues)
         self.device = device
         self.predictors: OrderedDict[int, Predictor] = OrderedDict()
+        self.running: dict[int, Running] = {}
         self.heartbeat = Heartbeat(self.queues, device=device)
         self.stopping = False
 
     def serve(self) -> bool:
-        """Work for one shift; True when there may be more."""
+        """Work for one shift, and until what it began is done; True when there may be more.
+
+        Whatever is queued meanwhile joins between steps, so a long text delays no short one.
+        """
         end = time.monotonic() + SHIFT_S
-        while not self.stopping and time.monotonic() < end:
-            jobs = self._claim()
-            if not jobs:
+        while not self.stopping and (self.running or time.monotonic() < end):
+            if self._has_room() and (jobs := self._claim()):
+                self._admit(jobs)
+            elif not self.running:
                 return False
-            self._run(jobs)
+            for running in list(self.running.values()):
+                self._step(running)
+            self._forget_finished()
+        self._give_back()
         return not self.stopping
 
-    def _claim(self, *, limit: int = 0, key: str = "") -> list[Job]:
+    def _has_room(self) -> bool:
+        """A job on its second attempt is alone: it may have ended a worker."""
+        jobs = [job for running in self.running.values() for job in running.jobs]
+        return not any(job.attempts > 1 for job in jobs) and not any(r.waiting for r in self.running.values())
+
+    def _claim(self) -> list[Job]:
         most = max(spec.max_batch_size for spec in map(tasks.get, tasks.names()))
         cost = max(spec.max_batch_cost for spec in map(tasks.get, tasks.names()))
         size = settings.MAX_BATCH_SIZE or most
         jobs = claims.claim(
-            queues=self.queues, worker=self.heartbeat.row.name, limit=limit or size, max_cost=cost * 4, key=key
+            queues=self.queues,
+            worker=self.heartbeat.row.name,
+            limit=size,
+            max_cost=cost * 4,
+            fresh=bool(self.running),
         )
         self.heartbeat.tokens.update(job.lease_token for job in jobs if job.lease_token)
         return jobs
 
-    def _run(self, jobs: list[Job]) -> None:
-        """Run one claim, and what joins it while it runs, to the end."""
-        held = {job.lease_token for job in jobs}
+    def _admit(self, jobs: list[Job]) -> None:
+        """Take claimed jobs, all of one version, to their engine."""
+        version = jobs[0].version
         self.heartbeat.begin_step()
         try:
-            predictor = self.predictor(jobs[0].version)
+            predictor = self.predictor(version)
         except BundleError as error:
-            registry.mark_faulty(jobs[0].version, str(error))
-            message = f"The model {jobs[0].version} is unavailable. Ask the operator to repair it, then run this again."
+            registry.mark_faulty(version, str(error))
+            message = f"The model {version} is unavailable. Ask the operator to repair it, then run this again."
             for job in jobs:
                 self._fail(job, message)
-        else:
-            self._work(predictor, jobs)
+            return
         finally:
             self.heartbeat.end_step()
-            self.heartbeat.tokens -= {token for token in held if token}
+        if version.pk not in self.running:
+            self.running[version.pk] = Running(predictor, predictor.engine(settings.MAX_BATCH_SIZE))
+        running = self.running[version.pk]
+        running.waiting += jobs
+        running.held |= {job.pk: Held(time.monotonic()) for job in jobs}
+        events.publish_many([(job.pk, "state", {"status": Status.RUNNING}, job.attempts) for job in jobs])
+
+    def _step(self, running: Running) -> None:
+        """One step of one version's engine."""
+        engine = running.engine
+        while running.waiting and engine.free_slots > 0:
+            self._add(running, running.waiting.pop(0))
+        self._drop_cancelled(running)
+        rows = list(engine.rows)
+        self.heartbeat.row.rows = len(rows)
+        self.heartbeat.begin_step()
+        started = time.monotonic()
+        found = engine.step()
+        spent = time.monotonic() - started
+        self.heartbeat.end_step()
+        for job in rows:
+            held = running.held[job.pk]
+            held.model_time_s += spent
+            held.rows = max(held.rows, len(rows))
+        self._store(running, found)
+        limit = running.predictor.task.max_run_s
+        for job in list(engine.rows):
+            if time.monotonic() - running.held[job.pk].since > limit:
+                engine.abort(job)
+                self._fail(job, f"This took longer than {limit:g} s and was stopped.")
+
+    def _forget_finished(self) -> None:
+        """Let go of versions without work, and of leases without jobs."""
+        self.running = {pk: running for pk, running in self.running.items() if running.jobs}
+        self.heartbeat.tokens &= {job.lease_token for r in self.running.values() for job in r.jobs if job.lease_token}
+        if not self.running:
             self.heartbeat.row.rows = 0
 
-    def _work(self, predictor: Predictor, jobs: list[Job]) -> None:
-        engine: Engine[Job] = predictor.engine(settings.MAX_BATCH_SIZE)
-        limit = time.monotonic() + predictor.task.max_run_s
-        checked = time.monotonic()
-        waiting = list(jobs)
-        events.publish_many([(job.pk, "state", {"status": Status.RUNNING}, job.attempts) for job in jobs])
-        while waiting or engine.rows:
-            while waiting and engine.free_slots > 0:
-                self._add(predictor, engine, waiting.pop(0))
-            self.heartbeat.row.rows = len(engine.rows)
-            self.heartbeat.begin_step()
-            started, rows = time.monotonic(), len(engine.rows)
-            found = engine.step()
-            self._store(found, seconds=time.monotonic() - started, rows=rows)
-            if engine.rows and time.monotonic() - checked > CANCEL_CHECK_S:
-                self._drop_cancelled(engine)
-                checked = time.monotonic()
-            if time.monotonic() > limit:
-                for job in [*engine.rows, *waiting]:
-                    engine.abort(job)
-                    self._fail(job, f"This took longer than {predictor.task.max_run_s:g} s and was stopped.")
-                waiting.clear()
-            if self.stopping and (engine.rows or waiting):
-                claims.give_back({job.lease_token for job in [*engine.rows, *waiting] if job.lease_token})
-                return
+    def _give_back(self) -> None:
+        """A worker told to stop returns what it holds, the attempt not counted."""
+        claims.give_back({job.lease_token for r in self.running.values() for job in r.jobs if job.lease_token})
+        self.running.clear()
 
-    def _add(self, predictor: Predictor, engine: Engine[Job], job: Job) -> None:
+    def _add(self, running: Running, job: Job) -> None:
+        task, assets = running.predictor.task, running.predictor.assets
+        self.heartbeat.begin_step()
         try:
-            with files.located(predictor.task, job.content.inputs) as inputs:
-                item = predictor.task.preprocess(inputs, job.content.options, predictor.assets)
+            with files.located(task, job.content.inputs) as inputs:
+                item = task.preprocess(inputs, job.content.options, assets)
         except InvalidInput as error:
             self._fail(job, error.message, field=error.field)
         except Exception:
             logger.exception("job %s failed in preprocessing", job.pk)
             self._fail(job, services.NEUTRAL)
         else:
-            engine.add(job, item)
+            running.engine.add(job, item)
+        finally:
+            self.heartbeat.end_step()
 
-    def _store(self, found: list[tuple[Job, Any]], *, seconds: float, rows: int) -> None:
-        answers = [(job, event.output) for job, event in found if isinstance(event, Final)]
-        kept = services.succeed(answers, model_time_s=seconds, rows=rows)
+    def _store(self, running: Running, found: list[tuple[Job, Any]]) -> None:
+        answers = [
+            services.Answer(job, event.output, running.held[job.pk].model_time_s, running.held[job.pk].rows)
+            for job, event in found
+            if isinstance(event, Final)
+        ]
+        kept = services.succeed(answers)
         self.heartbeat.row.jobs_done += len(kept)
         done: list[events.Entry] = [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
         for job, event in found:
             if isinstance(event, Failed):
                 self._fail_with(job, event.error)
             elif isinstance(event, Partial):
-                done.append((job.pk, "delta", event.output, job.attempts))
+                done += self._keep_partial(job, event, running.held[job.pk])
         self.heartbeat.row.batches_done += 1
         events.publish_many(done)
+
+    @staticmethod
+    def _keep_partial(job: Job, event: Partial, held: Held) -> list[events.Entry]:
+        """Add to what is known of an answer; store it, and tell pages to look, at most once a second."""
+        fresh = {place: part for place, part in event.parts.items() if part}
+        held.parts |= {str(place): part for place, part in fresh.items()}
+        told: list[events.Entry] = [
+            (job.pk, "delta", {"index": place, "part": part}, job.attempts) for place, part in fresh.items()
+        ]
+        if time.monotonic() - held.stored >= KEEP_PARTIAL_S:
+            held.stored = time.monotonic()
+            progress = {"done": event.done, "total": event.total, "unit": tasks.get(job.task).unit}
+            services.note_progress(job, held.parts, **progress)
+            told.append((job.pk, "progress", progress, job.attempts))
+        return told
 
     def _fail_with(self, job: Job, error: Exception) -> None:
         if isinstance(error, InvalidInput):
@@ -139,14 +220,18 @@ class Server:
         if services.fail(job, message, field=field):
             events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
 
-    def _drop_cancelled(self, engine: Engine[Job]) -> None:
-        rows = list(engine.rows)
+    @staticmethod
+    def _drop_cancelled(running: Running) -> None:
+        """Take out rows whose jobs were cancelled or erased; only those that have been there for a while."""
+        rows = [job for job in running.engine.rows if time.monotonic() - running.held[job.pk].since > CANCEL_CHECK_S]
+        if not rows:
+            return
         alive = set(
             Job.objects.filter(pk__in=[job.pk for job in rows], status=Status.RUNNING).values_list("pk", flat=True)
         )
         for job in rows:
             if job.pk not in alive:
-                engine.abort(job)
+                running.engine.abort(job)
 
     def predictor(self, version: ModelVersion) -> Predictor:
         """The loaded predictor of a version; loaded and self-tested on first use, BundleError when it cannot be."""

@@ -39,6 +39,22 @@ class TaskForm:
     error: str = ""
     task: Task | None = field(default=None)
 
+    @property
+    def shown(self) -> list[Control]:
+        """Options that the task wants in sight."""
+        names = {_OPTION + name for name in (self.task.shown_options if self.task else ())}
+        return [control for control in self.options if control.name in names]
+
+    @property
+    def folded(self) -> list[Control]:
+        """The others, which stand under “More”."""
+        return [control for control in self.options if control not in self.shown]
+
+    @property
+    def folded_error(self) -> bool:
+        """Whether one of these is at fault, so that it must be seen."""
+        return any(control.error for control in self.folded)
+
 
 def bound(
     task: Task,
@@ -63,8 +79,8 @@ def bound(
 
 def _shown(value: Any, spec: Field) -> Any:
     if value is None:
-        return "" if spec.default is None else spec.default
-    return value
+        return "" if spec.default is None else spec.show(spec.default)
+    return spec.show(value)
 
 
 def read(task: Task, post: QueryDict) -> tuple[dict[str, Any], dict[str, Any]]:

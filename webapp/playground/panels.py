@@ -26,6 +26,10 @@ def context(job: Job, *, token: str = "") -> dict[str, Any]:
         "token": token,
         "waiting": queries.waiting(job),
         "output": output,
+        "whole_text": spec.text_of_output(output) if output is not None else "",
+        "language": spec.language_of_output(job.content.options),
+        "partial": _partial(job),
+        "partial_template": own_template("results", f"{spec.name}.partial"),
         "strip": strip_parts(spec.strip(job.content.inputs, output)) if output is not None else None,
         "result_template": result_template(spec.name),
         "took": duration(job.model_time_s),
@@ -42,14 +46,25 @@ def file_url(pk: str) -> str:
     return reverse("photo", args=[file.pk]) + (f"?token={token}" if token else "")
 
 
-def result_template(name: str) -> str:
-    """`results/<task>.html` where it exists, else the default."""
-    own = f"results/{name}.html"
+def _partial(job: Job) -> list[Any]:
+    """The parts of an answer that are known already, in order."""
+    parts = (job.content.partial or {}).get("parts", {})
+    return [parts[place] for place in sorted(parts, key=int)]
+
+
+def own_template(folder: str, name: str) -> str:
+    """`<folder>/<name>.html` where it exists, else nothing."""
+    own = f"{folder}/{name}.html"
     try:
         get_template(own)
     except TemplateDoesNotExist:
-        return "results/_default.html"
+        return ""
     return own
+
+
+def result_template(name: str) -> str:
+    """`results/<task>.html` where it exists, else the default."""
+    return own_template("results", name) or "results/_default.html"
 
 
 def duration(seconds: float | None) -> str:
@@ -67,11 +82,18 @@ def strip_parts(strip: Strip) -> dict[str, Any]:
         if cell.start > place:
             parts.append({"gap": strip.text[place : cell.start]})
         text = strip.text[cell.start : cell.end]
-        parts.append({"text": text, "tint": tint_class(cell.tint), "detail": cell.detail, "value": cell.tint})
+        parts.append({"text": text, "tint": tint_class(cell.tint), "detail": cell.detail, "cell": cell})
         place = cell.end
     if place < len(strip.text):
         parts.append({"gap": strip.text[place:]})
-    return {"parts": parts, "kind": strip.kind, "low": strip.low, "high": strip.high, "hint": strip.hint}
+    return {
+        "parts": parts,
+        "kind": strip.kind,
+        "low": strip.low,
+        "high": strip.high,
+        "hint": strip.hint,
+        "value": strip.value,
+    }
 
 
 def tint_class(tint: float) -> str:

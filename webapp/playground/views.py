@@ -15,9 +15,9 @@ from django.views.decorators.http import require_GET, require_POST
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from mlcore.media.photo_task import PhotoTask
-from webapp.jobs import queries, services
+from webapp.jobs import feedback, queries, services
 from webapp.jobs.models import Batch, Job
-from webapp.jobs.owners import owner_for_page
+from webapp.jobs.owners import owner_for_page, owner_of
 from webapp.playground import forms, lookup, panels, photos, uploads
 from webapp.registry.services import ModelUnavailable, active, installed_tasks
 
@@ -57,7 +57,8 @@ def task_page(request: HttpRequest, page: str) -> HttpResponse:
     if spec.page == PhotoTask.page:
         query = request.META.get("QUERY_STRING", "")
         return redirect(reverse("drop-photos") + (f"?{query}" if query else ""))
-    return _page(request, spec, form=forms.bound(spec))
+    remembered = feedback.remembered(spec, owner=owner_of(request))
+    return _page(request, spec, form=forms.bound(spec, options=remembered))
 
 
 @require_POST
@@ -67,7 +68,9 @@ def run(request: HttpRequest, page: str) -> HttpResponse:
     inputs, options = forms.read(spec, request.POST)
     try:
         owner = owner_for_page(request)
-        job = services.submit(services.check(spec.name, inputs, options, owner=owner), owner=owner)
+        checked = services.check(spec.name, inputs, options, owner=owner)
+        job = services.submit(checked, owner=owner)
+        feedback.remember(spec, checked.options, owner=owner)
     except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
         return _refused(request, spec, inputs, options, error)
     if not request.htmx:  # type: ignore[attr-defined]
@@ -95,7 +98,8 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
     try:
         texts = uploads.read_texts(request.POST.get("lines", ""), request.FILES.get("file"), column=spec.many)
         items = [{"inputs": {spec.many: text}} for text in texts]
-        batch, _ = services.submit_batch(spec.name, items, owner=owner_for_page(request))
+        options = forms.read(spec, request.POST)[1]
+        batch, _ = services.submit_batch(spec.name, items, options=options, owner=owner_for_page(request))
     except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
         message = error.message if isinstance(error, InvalidInput) else str(error)
         lines = request.POST.get("lines", "")
@@ -126,6 +130,32 @@ def _show_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
     if tasks.get(job.task).page == PhotoTask.page:
         return render(request, "playground/_photo.html", photos.of_job(request, job))
     return render(request, "playground/_panel.html", panels.context(job, token=request.GET.get("token", "")))
+
+
+@require_GET
+def download(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The answer as a text file."""
+    job: Job = lookup.find(request, Job, pk)
+    spec = tasks.get(job.task)
+    text = spec.text_of_output(job.content.output) if job.content.output else ""
+    if not text:
+        raise Http404
+    response = HttpResponse(text, content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{spec.name}-{str(pk)[:8]}.txt"'
+    return response
+
+
+@require_POST
+def propose(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """A better answer to a job, or to one part of it: thanks, or what is wrong with it, in a sentence."""
+    job: Job = lookup.find(request, Job, pk)
+    try:
+        proposed = request.POST.get("theirs", "").replace("\r\n", "\n")
+        feedback.propose(job, proposed, part=request.POST.get("part"), owner=owner_for_page(request))
+    except InvalidInput as error:
+        context = {"job": job, "proposal_error": error.message, "proposal": proposed, "part": request.POST.get("part")}
+        return render(request, "playground/_proposal.html", {**context, "token": request.GET.get("token", "")})
+    return lookup.back(request, "job", pk) or render(request, "playground/_proposal.html", {"thanks": True})
 
 
 @require_POST

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 from django.contrib.staticfiles import finders
-from django.template import Library, TemplateDoesNotExist
-from django.template.loader import get_template
+from django.template import Library
 from django.templatetags.static import static
 
-from webapp.playground.panels import duration
+from mlcore.task import Task
+from webapp.playground.panels import duration, own_template
 
 register = Library()
 
@@ -32,14 +32,21 @@ def seconds(value: float | None) -> str:
 
 
 @register.simple_tag
+def percent(share: float) -> str:
+    """A share from 0 to 1 as people say it; never surer than it is."""
+    return f"{min(99, int(share * 100))} %" if share < 1 else "100 %"
+
+
+@register.simple_tag
+def choice_title(task: Task, option: str, value: str) -> str:
+    """The title of an option's value."""
+    return str(getattr(task.options[option], "choices", {}).get(value, value))
+
+
+@register.simple_tag
 def input_template(task: str) -> str:
     """`inputs/<task>.html` where it exists, else the generated form."""
-    own = f"inputs/{task}.html"
-    try:
-        get_template(own)
-    except TemplateDoesNotExist:
-        return "inputs/_default.html"
-    return own
+    return own_template("inputs", task) or "inputs/_default.html"
 
 
 @register.simple_tag

@@ -1,0 +1,98 @@
+// Translation: the sentence behind a word, other translations to click, languages to swap.
+const one = (selector, root = document) => root.querySelector(selector);
+const form = one("#run");
+const swap = one("[data-swap]");
+const TINTS = 5;
+
+// The sentence of the cell that is shown, its source words tinted by how much the cell looked at them.
+document.addEventListener("strip:show", (event) => {
+  const result = event.target.closest("#result"), place = result && one("[data-origin]", result);
+  if (!place || event.detail === null) return;
+  const cell = event.target.querySelectorAll(".cell")[event.detail];
+  const sentence = one(`[data-sentence="${cell?.dataset.part}"]`, result);
+  if (!sentence) return;
+  place.hidden = false;
+  if (place.dataset.part !== cell.dataset.part) {
+    place.dataset.part = cell.dataset.part;
+    place.replaceChildren(one(".source", sentence).cloneNode(true));
+    const others = one(".others", sentence);
+    if (others) place.append(others.cloneNode(true));
+  }
+  const row = JSON.parse(sentence.dataset.rows)[Number(cell.dataset.step)] ?? [];
+  place.querySelectorAll(".word").forEach((word, index) => {
+    const step = Math.min(TINTS, Math.round((row[index] ?? 0) * TINTS));
+    word.className = step ? `word for-${step}` : "word";
+  });
+});
+
+// An alternative takes the sentence's place in the text, and in what is copied; a second click takes it back.
+document.addEventListener("click", (event) => {
+  const choice = event.target.closest("[data-alternative]");
+  if (!choice) return;
+  const result = choice.closest("#result");
+  const part = (choice.closest("[data-sentence]") ?? choice.closest("[data-origin]")).dataset.sentence
+    ?? one("[data-origin]", result).dataset.part;
+  const text = choice.dataset.alternative, chosen = choice.getAttribute("aria-pressed") !== "true";
+  result.querySelectorAll(`[data-sentence="${part}"] .choice, [data-origin][data-part="${part}"] .choice`).forEach((other) => {
+    other.setAttribute("aria-pressed", String(chosen && other.dataset.alternative === text));
+  });
+  replace(result, part, chosen ? text : null);
+});
+
+function replace(result, part, text) {
+  const strip = one("[data-cells]", result);
+  one(`.chosen[data-part="${part}"]`, strip)?.remove();
+  const cells = [...strip.querySelectorAll(`.cell[data-part="${part}"]`)];
+  if (!cells.length) return;
+  // cells and the blanks between them step aside together
+  for (let node = cells[0]; node; node = node.nextSibling) {
+    if (node.nodeType === Node.TEXT_NODE && node !== cells.at(-1)) {
+      const blank = document.createElement("span");
+      blank.className = "blank";
+      blank.dataset.part = part;
+      node.replaceWith(blank);
+      blank.append(node);
+      node = blank;
+    }
+    if (node === cells.at(-1)) break;
+  }
+  strip.querySelectorAll(`.cell[data-part="${part}"], .blank[data-part="${part}"]`).forEach((node) => { node.hidden = text !== null; });
+  if (text !== null) {
+    const chosen = document.createElement("span");
+    chosen.className = "chosen";
+    chosen.dataset.part = part;
+    chosen.textContent = text;
+    cells[0].before(chosen);
+  }
+  const copy = one("[data-copy]", result);
+  if (copy) copy.dataset.copy = shown(strip);
+}
+
+const shown = (strip) => [...strip.childNodes].filter((node) => !node.hidden).map((node) => node.textContent).join("");
+
+function setUpSwap() {
+  if (!form || !swap) return;
+  const source = form.elements["option-source"], target = form.elements["option-target"];
+  swap.hidden = false;
+  swap.addEventListener("click", () => {
+    const result = one("#result"), strip = one("[data-cells]", result);
+    const detected = one("[data-detected]", result)?.dataset.detected;
+    const from = source.value === "auto" ? detected ?? (target.value === "en" ? "de" : "en") : source.value;
+    source.value = target.value;
+    target.value = from;
+    if (strip) form.elements.text.value = shown(strip);
+    form.dispatchEvent(new Event("input", { bubbles: true }));
+    form.elements.text.focus();
+  });
+  // one of the two is always English
+  const keep = (changed, other) => changed.addEventListener("change", () => {
+    if (changed.value === "auto") return;
+    if (changed.value === other.value || (changed.value !== "en" && other.value !== "en" && other.value !== "auto")) {
+      other.value = changed.value === "en" ? (other === target ? "de" : "auto") : "en";
+    }
+  });
+  keep(source, target);
+  keep(target, source);
+}
+
+setUpSwap();

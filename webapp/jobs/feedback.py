@@ -1,0 +1,70 @@
+"""Better answers that people propose, and options that they used last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+
+from mlcore import task as tasks
+from mlcore.errors import InvalidInput
+from mlcore.fields import Text
+from webapp.jobs.models import Feedback, Job, Remembered, Status
+from webapp.jobs.owners import Owner
+
+_THEIRS = Text(title="Better", max_length=2_000)
+MOST = 200  # proposals of one owner that wait for review
+
+
+def propose(job: Job, theirs: Any, *, part: Any = None, owner: Owner) -> Feedback:
+    """Store what an answer, or one part of it, should have been; InvalidInput in words."""
+    if job.status != Status.SUCCEEDED:
+        raise InvalidInput("job", "This has no answer yet, so there is nothing to improve.")
+    spec = tasks.get(job.task)
+    asked, ours = spec.part_of_answer(job.content.inputs, job.content.output, _number(part))
+    text = _THEIRS.clean("theirs", theirs).strip()
+    if text == ours.strip():
+        raise InvalidInput("theirs", "This is the answer itself. Change what is wrong in it.")
+    waiting = Feedback.objects.filter(owner.quota_query, review=Feedback.Review.NEW)
+    if waiting.count() >= MOST:
+        raise InvalidInput("theirs", f"{MOST} of your proposals wait for review. Send more when some were read.")
+    return Feedback.objects.create(
+        job=job,
+        task=job.task,
+        version=job.version,
+        part=_number(part),
+        asked=asked,
+        ours=ours,
+        theirs=text,
+        **owner.columns(),
+    )
+
+
+def _number(part: Any) -> int | None:
+    if part in (None, ""):
+        return None
+    text = str(part)
+    if not text.isdecimal() or len(text) > 6:
+        raise InvalidInput("part", "“part” is the number of a part of the answer, from 0.")
+    return int(text)
+
+
+def remember(task: tasks.Task, options: dict[str, Any], *, owner: Owner) -> None:
+    """Keep the values of options that are to be remembered."""
+    if owner.is_nobody:
+        return
+    for name, spec in task.options.items():
+        if spec.remember:
+            Remembered.objects.update_or_create(
+                user_id=owner.user_id,
+                session=owner.session,
+                task=task.name,
+                option=name,
+                defaults={"value": options.get(name), "used_at": timezone.now()},
+            )
+
+
+def remembered(task: tasks.Task, *, owner: Owner) -> dict[str, Any]:
+    """The options that this owner used last, where they are remembered."""
+    rows = Remembered.objects.filter(owner.query, task=task.name).order_by("used_at")
+    return {row.option: row.value for row in rows if row.option in task.options}
