@@ -121,6 +121,19 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
+def _keep(product: Any) -> str:
+    """Write a file of an answer into the current folder, never over another one; its name."""
+    if not isinstance(product, task.Product):
+        raise TypeError(f"{type(product).__name__} is no JSON")
+    path = Path(product.name)
+    number = 1
+    while path.exists():
+        number += 1
+        path = Path(product.name).with_stem(f"{Path(product.name).stem}-{number}")
+    path.write_bytes(product.data)
+    return str(path)
+
+
 def _tasks(options: argparse.Namespace) -> int:
     for name in task.names():
         spec = task.get(name)
@@ -159,7 +172,7 @@ def _predict(options: argparse.Namespace) -> int:
     predictor = Predictor(found, options.device)
     with _source(options) as requests, _sink(options.output) as sink:
         for answer in predictor.predict(requests, options.options, batch_size=options.batch_size):
-            sink.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            sink.write(json.dumps(answer, ensure_ascii=False, default=_keep) + "\n")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sentencex
@@ -30,6 +30,18 @@ class Passage:
 
     segments: tuple[Segment, ...]
     tail: str
+
+    def without(self, needless: Callable[[str], bool]) -> Passage:
+        """The same text with the segments that need no translation among what stays as it is."""
+        segments: list[Segment] = []
+        glue = ""
+        for segment in self.segments:
+            if needless(segment.text):
+                glue += segment.before + segment.text
+            else:
+                segments.append(Segment(glue + segment.before, segment.text))
+                glue = ""
+        return Passage(tuple(segments), glue + self.tail)
 
     def join(self, texts: Sequence[str]) -> str:
         """The text with `texts` in the places of its segments."""

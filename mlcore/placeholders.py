@@ -19,12 +19,14 @@ SEPARATORS: Mapping[str, tuple[str, str]] = {
     "fr": ("\u202f", ","),
 }
 _SPACES = "\u00a0\u202f\u2009"
+_DOMAIN = r"(?:com|org|net|info|edu|gov|eu|de|fr|es|uk|ch|at|be|io|dev|app)"
 _NUMBER = rf"\d+(?:[.,:/'{_SPACES}-]\d+)*"  # with times, dates and ranges
 _KEPT = re.compile(
     rf"""
       (?P<code>`[^`\n]+`)
     | (?P<link>(?:https?://|www\.)[^\s<>"]*[^\s<>".,;:!?)\]'’»])
     | (?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
+    | (?P<domain>(?<![\w.])(?:[\w-]+\.)+{_DOMAIN}\b(?:/[\w./?=&%-]*\w)?)
     | (?P<name>(?<!\w)[@\#]\w+)
     | (?P<brace>\{{\{{[^{{}}\n]{{1,60}}\}}\}}|\$?\{{[^{{}}\n]{{0,60}}\}}|%\(\w+\)[sd]|%[sd](?!\w))
     | (?P<tag></?[a-zA-Z][^<>\n]{{0,200}}>|<\w+/>|&\w+;)
@@ -36,7 +38,7 @@ _KEPT = re.compile(
     re.VERBOSE,
 )
 # most sentences hold nothing of all that: one look tells
-_SOME = re.compile(rf"[\d`@#{{}}%<&/\\\U0001F000-\U0001FAFF☀-➿⬀-⯿]|www\.|\S{{{LONGEST_WORD + 1}}}")
+_SOME = re.compile(rf"[\d`@#{{}}%<&/\\\U0001F000-\U0001FAFF☀-➿⬀-⯿]|\w\.[a-z]{{2}}|\S{{{LONGEST_WORD + 1}}}")
 _MARK = re.compile(r"<p(\d+)>")
 _WORDS = re.compile(r"(?<![\w<])[^\W\d_]{3,}(?!\w)")
 
@@ -128,6 +130,11 @@ def localised(number: str, source: str, target: str) -> str:
         whole = head + "".join(new_thousands + group for group in re.findall(r"\d{3}", groups))
         return whole + (new_decimal + rest if rest else "")
     return new_decimal.join(plain.groups()) if plain else number
+
+
+def is_kept_whole(text: str) -> bool:
+    """Whether nothing of a text is to be translated: it is an address, a piece of code, numbers."""
+    return not any(map(str.isalpha, _KEPT.sub("", text)))
 
 
 def protect_pair(

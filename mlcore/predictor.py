@@ -132,7 +132,9 @@ class Engine(Generic[Key]):
                 return Final(output)
             if not fresh:
                 return None
-            parts = {index: spec.postprocess_part(raw, row.parts[index], assets) for index, raw in fresh.items()}
+            parts = {
+                index: spec.postprocess_part(raw, row.parts[index], assets) for index, raw in sorted(fresh.items())
+            }
         except Exception as error:
             return Failed(error)
         return Partial(parts, len(row.raws), len(row.parts))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlcore.errors import InvalidInput
-from mlcore.fields import Field, Image, clean_fields, object_schema
+from mlcore.fields import Document, Field, FileField, clean_fields, object_schema
 
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle
@@ -35,6 +35,14 @@ class Item:
     context: Any
     cost: int
     parts: Sequence[Item] | None = None
+
+
+@dataclass(frozen=True)
+class Product:
+    """A file that an answer holds; whoever asked keeps it and puts its place into the output instead."""
+
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,12 @@ class Task(ABC):
     @property
     def file_inputs(self) -> list[str]:
         """Inputs that are files: a path for the library, an upload's id for the server."""
-        return [name for name, spec in self.inputs.items() if isinstance(spec, Image)]
+        return [name for name, spec in self.inputs.items() if isinstance(spec, FileField)]
+
+    @property
+    def document_input(self) -> str:
+        """The input that is a document, where there is one: the page takes it in a form of its own."""
+        return next((name for name, spec in self.inputs.items() if isinstance(spec, Document)), "")
 
     def locate(self, inputs: Any, folder: Path) -> Any:
         """The same inputs, relative paths of files taken from `folder`."""
@@ -124,6 +137,14 @@ class Task(ABC):
     def estimate(self, inputs: JSON) -> int:
         """A rough cost of a job before it is preprocessed: characters of its longest text."""
         return max((len(value) for value in inputs.values() if isinstance(value, str)), default=1)
+
+    def queue_of(self, inputs: JSON) -> str:
+        """The queue that a job of these inputs belongs to: a long one must not delay a sentence."""
+        return self.queue
+
+    def run_limit_s(self, inputs: JSON) -> float:
+        """How long a job of these inputs may run."""
+        return self.max_run_s
 
     def length_bucket(self, inputs: JSON) -> int:
         """Jobs are batched only with others of about their length: a rung for each doubling from 128."""

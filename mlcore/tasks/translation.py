@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mlcore import languages, passages
 from mlcore.errors import InvalidInput
-from mlcore.fields import Choice, Field, Integer, List, Number, Pairs, Record, Text
-from mlcore.placeholders import Protected, outside_marks, protect
+from mlcore.fields import Choice, Document, Field, Integer, List, Number, Pairs, Record, Text
+from mlcore.media import document
+from mlcore.placeholders import Protected, is_kept_whole, outside_marks, protect
 from mlcore.subwords import SubwordTokenizer
-from mlcore.task import JSON, Cell, Example, Item, Strip, Task, register
+from mlcore.task import JSON, Cell, Example, Item, Product, Strip, Task, register
 
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle
 
 _LONGEST = 240  # tokens of a segment; passages.LONGEST characters are fewer but for odd scripts
+_LONGEST_RUN_S = 4 * 3600.0  # of a document
 _MIXED = 0.3  # share of a text's letters in sentences of another language, from which on it is mixed
 _SEEN = 0.25  # attention from which on a source word is named
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")
@@ -49,15 +52,18 @@ class Sentence:
     protected: Protected
     capitals: bool
     alternatives: int
+    in_document: bool
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A whole text on its way."""
+    """A whole text on its way, or a document of several."""
 
-    passage: passages.Passage
+    passages: tuple[passages.Passage, ...]
     detected: JSON | None
     target: str
+    name: str = ""
+    source: document.Document | None = None
 
 
 @register
@@ -75,7 +81,18 @@ class Translation(Task):
         "It knows everyday sentences best; news and technical texts come out weaker. Check what matters."
     )
     inputs: ClassVar[Mapping[str, Field]] = {
-        "text": Text(title="Text", help="Sentences, mails, notes; line breaks and lists stay.", max_length=20_000),
+        "text": Text(
+            title="Text",
+            help="Sentences, mails, notes; line breaks and lists stay.",
+            required=False,
+            default="",
+            allow_blank=True,
+        ),
+        "document": Document(
+            title="Document",
+            required=False,
+            help=f"In place of the text: {document.ALLOWED}; {document.MAX_BYTES >> 20} MB at most.",
+        ),
     }
     options: ClassVar[Mapping[str, Field]] = {
         "source": Choice(
@@ -97,7 +114,16 @@ class Translation(Task):
     }  # fmt: skip
     shown_options: ClassVar[Sequence[str]] = ("source", "target")
     output: ClassVar[Mapping[str, Field]] = {
-        "translation_text": Text(title="Translation"),
+        "translation_text": Text(title="Translation", help="Empty for a document.", allow_blank=True),
+        "document": Record(
+            title="Translated document",
+            required=False,
+            fields={
+                "name": Text(title="Name"),
+                "file": Text(title="File", help="Its id for the server, a path for the command line."),
+                "sentences": Integer(title="Sentences", minimum=0),
+            },
+        ),
         "detected_language": Record(
             title="Detected language",
             required=False,
@@ -161,6 +187,10 @@ class Translation(Task):
     def clean(self, inputs: Any, options: Any) -> tuple[JSON, JSON]:
         """Also: the two languages must be a direction that there is."""
         found, chosen = super().clean(inputs, options)
+        if found["document"] is None and not found["text"].strip():
+            raise InvalidInput("text", "There is nothing to translate yet. Type or paste some text.")
+        if found["document"] is not None and found["text"].strip():
+            raise InvalidInput("document", "Send a text or a document, not both.")
         if chosen["source"] != "auto":
             _check_direction(chosen["source"], chosen["target"], field="target")
         return found, chosen
@@ -170,21 +200,40 @@ class Translation(Task):
         languages.load()
         return Assets(SubwordTokenizer(bundle.read("tokenizer.model")))
 
-    def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
-        """A text to sentences, each a part of its own, with marks for what stays as it is."""
-        text, target = inputs["text"], options["target"]
-        if not any(map(str.isalpha, text)):
-            raise InvalidInput("text", "There are no words in this, so nothing to translate.")
-        detected = _detected(text) if options["source"] == "auto" else None
-        source = detected["code"] if detected else options["source"]
-        if detected:
-            _check_direction(source, target, field="source")
-        passage = passages.split(text, source)
-        parts = [self._part(segment, source, options, assets) for segment in passage.segments]
-        cost = sum(part.cost for part in parts)
-        return Item({}, options, Reading(passage, detected, target), cost, parts)
+    def estimate(self, inputs: JSON) -> int:
+        """Characters; of a document a good many."""
+        return 20_000 if inputs["document"] else len(inputs["text"])
 
-    def _part(self, segment: passages.Segment, source: str, options: JSON, assets: Assets) -> Item:
+    def queue_of(self, inputs: JSON) -> str:
+        """Documents are slow."""
+        return "slow" if inputs["document"] else self.queue
+
+    def run_limit_s(self, inputs: JSON) -> float:
+        """A document of 5 MB has some 50,000 sentences."""
+        return _LONGEST_RUN_S if inputs["document"] else self.max_run_s
+
+    def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
+        """A text or document to sentences, each a part of its own, with marks for what stays as it is."""
+        target = options["target"]
+        path = Path(inputs["document"]) if inputs["document"] else None
+        source = document.read(path) if path else None
+        units = source.units if source else (inputs["text"],)
+        if not any(any(map(str.isalpha, unit)) for unit in units):
+            raise InvalidInput("text", "There are no words in this, so nothing to translate.")
+        detected = _detected(_sample(units)) if options["source"] == "auto" else None
+        language = detected["code"] if detected else options["source"]
+        if detected:
+            _check_direction(language, target, field="source")
+        split = tuple(passages.split(unit, language).without(is_kept_whole) for unit in units)
+        parts = [
+            self._part(segment, language, options, assets, source is not None)
+            for passage in split
+            for segment in passage.segments
+        ]
+        reading = Reading(split, detected, target, path.name if path else "", source)
+        return Item({}, options, reading, sum(part.cost for part in parts), parts)
+
+    def _part(self, segment: passages.Segment, source: str, options: JSON, assets: Assets, in_document: bool) -> Item:
         text = " ".join(segment.text.split())
         protected = protect(text, source, options["target"], options["glossary"])
         letters = protected.text
@@ -194,14 +243,16 @@ class Translation(Task):
             letters = letters[:1].upper() + letters[1:]
         tokenizer = assets.tokenizer
         ids = [tokenizer.language_id(options["target"]), *tokenizer.encode(letters)[:_LONGEST], tokenizer.eos_id]
-        context = Sentence(segment.before, text, protected, capitals, options["num_alternatives"])
+        context = Sentence(segment.before, text, protected, capitals, options["num_alternatives"], in_document)
         return Item({"source": np.array(ids, dtype=np.int64)}, options, context, len(ids))
 
     def postprocess_part(self, raw: JSON, part: Item, assets: Assets) -> JSON:
-        """A sentence's translation, others, and its words with their attention."""
+        """A sentence's translation, others, and its words with their attention; nothing of a document's."""
         sentence: Sentence = part.context
+        if sentence.in_document:
+            return {}
         tokens, score = raw["hypotheses"][0]
-        target = self._text(tokens, sentence, assets) or sentence.text
+        target = self._best(raw, part, assets)
         others: list[JSON] = []
         for ids, other_score in raw["hypotheses"][1:]:
             text = self._text(ids, sentence, assets)
@@ -233,11 +284,22 @@ class Translation(Task):
         return " ".join([*self._shown(sentence)(marked).split(" "), *sentence.protected.missing(marked)]).strip()
 
     def postprocess(self, raw: list[JSON], item: Item, assets: Assets) -> JSON:
-        """The sentences put back into their text."""
+        """The sentences put back into their text, or their document."""
         reading: Reading = item.context
-        segments = [self.postprocess_part(r, part, assets) for r, part in zip(raw, item.parts or (), strict=True)]
-        text = reading.passage.join([segment["target"] for segment in segments])
-        return {"translation_text": text, "detected_language": reading.detected, "segments": segments}
+        output: JSON = {"translation_text": "", "detected_language": reading.detected, "document": None, "segments": []}
+        parts = item.parts or ()
+        if reading.source is None:
+            segments = [self.postprocess_part(r, part, assets) for r, part in zip(raw, parts, strict=True)]
+            text = reading.passages[0].join([segment["target"] for segment in segments])
+            return {**output, "translation_text": text, "segments": segments}
+        done = iter([self._best(r, part, assets) for r, part in zip(raw, parts, strict=True)])
+        texts = [passage.join([next(done) for _ in passage.segments]) for passage in reading.passages]
+        name = Path(reading.name)
+        product = Product(f"{name.stem}.{reading.target}{name.suffix}", reading.source.write(texts))
+        return {**output, "document": {"name": product.name, "file": product, "sentences": len(parts)}}
+
+    def _best(self, raw: JSON, part: Item, assets: Assets) -> str:
+        return self._text(raw["hypotheses"][0][0], part.context, assets) or part.context.text
 
     def strip(self, inputs: JSON, output: JSON) -> Strip:
         """The translation, each word with the source words that it looked at."""
@@ -279,7 +341,9 @@ class Translation(Task):
         return str(options["target"])
 
     def headline_of_output(self, output: JSON) -> str:
-        """The first words of the translation."""
+        """The first words of the translation, or the document's name."""
+        if output["document"]:
+            return str(output["document"]["name"])
         return " ".join(output["translation_text"][:400].split())
 
     def columns(self, output: JSON) -> JSON:
@@ -297,6 +361,17 @@ def _check_direction(source: str, target: str, *, field: str) -> None:
             field,
             f"There is no model from {name[source]} to {name[target]}. Translate to English first, then on from there.",
         )
+
+
+def _sample(units: Sequence[str]) -> str:
+    """The beginning of a text or document, enough to tell its language."""
+    found, length = [], 0
+    for unit in units:
+        found.append(unit[: 4_000 - length])
+        length += len(unit)
+        if length >= 4_000:
+            break
+    return "\n".join(found)
 
 
 def _detected(text: str) -> JSON:

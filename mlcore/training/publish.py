@@ -44,6 +44,8 @@ def stored_examples(predictor: Predictor) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for request in requests:
         for name in spec.file_inputs:
+            if request["inputs"][name] is None:
+                continue
             source = Path(request["inputs"][name])
             request["inputs"] = {**request["inputs"], name: f"examples/{source.name}"}
             files[f"examples/{source.name}"] = source.read_bytes()

@@ -11,7 +11,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.core import signing
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import File, Header, NinjaAPI, Query
 from ninja.files import UploadedFile
 
@@ -24,6 +24,8 @@ from webapp.api.schemas import (
     BatchIn,
     BatchOut,
     ErrorOut,
+    FeedbackIn,
+    FeedbackOut,
     JobIn,
     JobOut,
     JobPage,
@@ -32,7 +34,7 @@ from webapp.api.schemas import (
     batch_json,
     job_json,
 )
-from webapp.jobs import files, services
+from webapp.jobs import feedback, files, services
 from webapp.jobs.models import Batch, Job
 from webapp.registry.models import ModelVersion
 from webapp.registry.services import ModelUnavailable, active
@@ -156,11 +158,34 @@ def events(request: HttpRequest, job: list[UUID] = Query(..., max_length=100)) -
     return streams.stream(streams.follow_jobs([open_job(request, pk).pk for pk in job]))
 
 
-@api.post("/uploads", response={201: UploadOut, **_REFUSALS}, tags=["uploads"], summary="Upload a photo")
+@api.post("/uploads", response={201: UploadOut, **_REFUSALS}, tags=["uploads"], summary="Upload a file")
 def create_upload(request: HttpRequest, file: File[UploadedFile]) -> tuple[int, dict[str, Any]]:
-    """Keep a file, to be named by its id in a job's inputs. Without an account or session the id opens it."""
-    stored = files.store(file.chunks(), owner=caller(request))
+    """Keep a photo or document, to be named by its id in a job's inputs. Without account or session the id opens it."""
+    stored = files.store(file.chunks(), owner=caller(request), name=file.name or "")
     return 201, {"id": files.public_id(stored), "size": stored.size, "sha256": stored.sha256}
+
+
+@api.get("/files/{file_id}", tags=["uploads"], summary="Download a document", response=_REFUSALS)
+def download_file(request: HttpRequest, file_id: str, token: str = "") -> FileResponse:
+    """A document of yours, or one that a job of yours made; its id may carry its token, as uploads' ids do."""
+    named = file_id if ":" in file_id or not token else f"{file_id}:{token}"
+    try:
+        found = files.open_named(named, owner=caller(request), field="file_id")
+    except InvalidInput as error:
+        raise Http404 from error
+    if found.media != "document":
+        raise Http404
+    return files.attachment(found)
+
+
+@api.post(
+    "/jobs/{uuid:job_id}/feedback", response={201: FeedbackOut, **_REFUSALS}, tags=["jobs"], summary="Propose better"
+)
+def propose(request: HttpRequest, job_id: UUID, payload: FeedbackIn, token: str = "") -> tuple[int, dict[str, Any]]:
+    """What the answer, or one part of it, should have been; administrators review it."""
+    job = open_job(request, job_id)
+    stored = feedback.propose(job, payload.theirs, part=payload.part, owner=caller(request))
+    return 201, {"part": stored.part, "ours": stored.ours, "theirs": stored.theirs}
 
 
 @api.post("/batches", response={202: BatchCreated, **_REFUSALS}, tags=["batches"], summary="Run a task many times")

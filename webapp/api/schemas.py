@@ -35,6 +35,21 @@ class UploadOut(Schema):
     sha256: str
 
 
+class FeedbackIn(Schema):
+    """A better answer."""
+
+    theirs: str = Field(description="what it should have been", max_length=2_000)
+    part: int | None = Field(None, description="which part (sentence) of the answer, from 0; none is all of it", ge=0)
+
+
+class FeedbackOut(Schema):
+    """What was stored."""
+
+    part: int | None
+    ours: str
+    theirs: str
+
+
 class BatchIn(Schema):
     """Many requests of one task; `items` are `{"inputs", "options"?}`."""
 

@@ -21,7 +21,8 @@ def propose(job: Job, theirs: Any, *, part: Any = None, owner: Owner) -> Feedbac
     if job.status != Status.SUCCEEDED:
         raise InvalidInput("job", "This has no answer yet, so there is nothing to improve.")
     spec = tasks.get(job.task)
-    asked, ours = spec.part_of_answer(job.content.inputs, job.content.output, _number(part))
+    number = _number(part)
+    asked, ours = spec.part_of_answer(job.content.inputs, dict(job.content.output or {}), number)
     text = _THEIRS.clean("theirs", theirs).strip()
     if text == ours.strip():
         raise InvalidInput("theirs", "This is the answer itself. Change what is wrong in it.")
@@ -32,7 +33,7 @@ def propose(job: Job, theirs: Any, *, part: Any = None, owner: Owner) -> Feedbac
         job=job,
         task=job.task,
         version=job.version,
-        part=_number(part),
+        part=number,
         asked=asked,
         ours=ours,
         theirs=text,
@@ -55,13 +56,9 @@ def remember(task: tasks.Task, options: dict[str, Any], *, owner: Owner) -> None
         return
     for name, spec in task.options.items():
         if spec.remember:
-            Remembered.objects.update_or_create(
-                user_id=owner.user_id,
-                session=owner.session,
-                task=task.name,
-                option=name,
-                defaults={"value": options.get(name), "used_at": timezone.now()},
-            )
+            value = {"value": options.get(name), "used_at": timezone.now()}
+            whose: dict[str, Any] = {"user_id": owner.user_id, "session": owner.session}
+            Remembered.objects.update_or_create(task=task.name, option=name, **whose, defaults=value)
 
 
 def remembered(task: tasks.Task, *, owner: Owner) -> dict[str, Any]:

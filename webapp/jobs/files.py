@@ -18,38 +18,87 @@ from django.core.files import File as DjangoFile
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db.models import Q, Sum
+from django.http import FileResponse, Http404
 
 from mlcore.errors import InvalidInput
-from mlcore.media import decoder, image
-from mlcore.task import JSON, Task
-from webapp.jobs.models import File
+from mlcore.media import decoder, document, image
+from mlcore.task import JSON, Product, Task
+from webapp.jobs.models import File, Job
 from webapp.jobs.owners import Owner, make_token, token_opens
 
 _SIDES = {"large": 1_600, "small": 400}  # pixels of the longer side of what pages show
 
 
-def store(chunks: Iterable[bytes], *, owner: Owner, field: str = "file") -> File:
-    """Keep an upload; InvalidInput when it is no photo, too large, beyond the owner's share, or the disk is full."""
+def store(chunks: Iterable[bytes], *, owner: Owner, field: str = "file", name: str = "", wanted: str = "") -> File:
+    """Keep an upload; InvalidInput when it is nothing that is read, too large, beyond the owner's share, or the disk
+    is full. `wanted` is the kind of file that it must be ("image", "document"); empty allows both.
+    """
     _check_room(owner, field)
     digest = hashlib.sha256()
-    size = 0
+    size, media = 0, ""
     with tempfile.TemporaryFile() as spool:
         for chunk in chunks:
-            if size == 0:
-                image.check_head(chunk[:32], field)
+            if not media and chunk:
+                media = _media(chunk[:512], name, field, wanted)
             size += len(chunk)
-            if size > settings.MAX_UPLOAD_BYTES:
-                raise InvalidInput(
-                    field, f"The file is larger than {settings.MAX_UPLOAD_BYTES >> 20} MB. Make it smaller."
-                )
+            limit = document.MAX_BYTES if media == "document" else settings.MAX_UPLOAD_BYTES
+            if size > limit:
+                raise InvalidInput(field, f"The file is larger than {limit >> 20} MB. Make it smaller.")
             digest.update(chunk)
             spool.write(chunk)
         if size == 0:
-            image.check_head(b"", field)
+            _media(b"", name, field, wanted)
         spool.seek(0)
-        name = uuid.uuid4().hex
-        key = default_storage.save(f"uploads/{name[:2]}/{name}", DjangoFile(spool))
-    return File.objects.create(sha256=digest.hexdigest(), size=size, key=key, **owner.columns())
+        random = uuid.uuid4().hex
+        key = default_storage.save(f"uploads/{random[:2]}/{random}", DjangoFile(spool))
+    plain = _plain_name(name)
+    return File.objects.create(
+        sha256=digest.hexdigest(), size=size, key=key, media=media, name=plain, **owner.columns()
+    )
+
+
+def _media(head: bytes, name: str, field: str, wanted: str) -> str:
+    """What kind of file begins with `head`; InvalidInput in words for what is none that is read."""
+    if wanted != "document" and image.identify(head[:32]):
+        return "image"
+    if wanted == "document" or (not wanted and Path(name.lower()).suffix in document.SUFFIXES):
+        document.check_head(name, head, field)
+        return "document"
+    image.check_head(head[:32], field)
+    return "image"
+
+
+def _plain_name(name: str) -> str:
+    """A file's own name without folders and control characters."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(character for character in last if character.isprintable())[-200:].lstrip(".")
+
+
+def keep_products(output: JSON, *, job: Job) -> JSON:
+    """The output with the files that it holds stored as the job's, their ids in their places."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: kept(entry) for name, entry in value.items()}
+        if not isinstance(value, Product):
+            return value
+        key = f"products/{uuid.uuid4().hex}"
+        key = default_storage.save(key, ContentFile(value.data))
+        file = File.objects.create(
+            kind=File.Kind.OUTPUT,
+            sha256=hashlib.sha256(value.data).hexdigest(),
+            size=len(value.data),
+            key=key,
+            media="document",
+            name=_plain_name(value.name),
+            user_id=job.user_id,
+            session=job.session,
+            client=job.client,
+        )
+        job.files.add(file)
+        return public_id(file)
+
+    return {name: kept(value) for name, value in output.items()}
 
 
 def _check_room(owner: Owner, field: str) -> None:
@@ -105,18 +154,23 @@ def take(task: Task, inputs: Any, *, owner: Owner) -> tuple[Any, list[File]]:
         value = inputs.get(name)
         if value is None:
             continue  # the field itself says that it is missing
+        media: str = task.inputs[name].media  # type: ignore[attr-defined]
         file = (
-            _from_base64(value, owner, name) if isinstance(value, dict) else open_named(value, owner=owner, field=name)
+            _from_base64(value, owner, name, media)
+            if isinstance(value, dict)
+            else open_named(value, owner=owner, field=name)
         )
+        if file.media != media:
+            raise InvalidInput(name, f"This upload is no {'photo' if media == 'image' else media}.")
         cleaned[name] = str(file.pk)
         found.append(file)
     return cleaned, found
 
 
-def _from_base64(value: dict[str, Any], owner: Owner, field: str) -> File:
-    text = value.get("base64")
-    if set(value) != {"base64"} or not isinstance(text, str):
-        raise InvalidInput(field, "Name an upload by its id, or send {“base64”: “...”}.")
+def _from_base64(value: dict[str, Any], owner: Owner, field: str, media: str) -> File:
+    text, name = value.get("base64"), value.get("name", "")
+    if set(value) - {"base64", "name"} or not isinstance(text, str) or not isinstance(name, str):
+        raise InvalidInput(field, "Name an upload by its id, or send {“base64”: “...”, “name”: “...”}.")
     if len(text) > settings.MAX_BASE64_BYTES * 4 // 3 + 4:
         limit = settings.MAX_BASE64_BYTES >> 20
         raise InvalidInput(field, f"In JSON a file may have {limit} MB; larger ones go to /api/v1/uploads first.")
@@ -124,7 +178,7 @@ def _from_base64(value: dict[str, Any], owner: Owner, field: str) -> File:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidInput(field, "This is no base64.") from error
-    return store([data], owner=owner, field=field)
+    return store([data], owner=owner, field=field, name=name, wanted=media)
 
 
 @contextmanager
@@ -146,9 +200,19 @@ def local_path(pk: str, field: str = "file") -> Iterator[Path]:
 
 @contextmanager
 def located(task: Task, inputs: JSON) -> Iterator[JSON]:
-    """The inputs with local paths in place of ids, for as long as they are read."""
+    """The inputs with local paths in place of ids, for as long as they are read; a document's path has its name."""
     with ExitStack() as stack:
-        paths = {name: str(stack.enter_context(local_path(inputs[name], name))) for name in task.file_inputs}
+        paths: JSON = {}
+        for name in task.file_inputs:
+            if inputs.get(name) is None:
+                continue
+            path = stack.enter_context(local_path(inputs[name], name))
+            if task.inputs[name].media == "document":  # type: ignore[attr-defined]
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                called = folder / (File.objects.get(pk=inputs[name]).name or "document.txt")
+                called.symlink_to(path)
+                path = called
+            paths[name] = str(path)
         yield {**inputs, **paths}
 
 
@@ -163,6 +227,17 @@ def shown(file: File, *, small: bool = False) -> bytes:
         data = decoder.shared().to_show(path, _SIDES[size])
     default_storage.save(key, ContentFile(data))
     return data
+
+
+def attachment(file: File) -> FileResponse:
+    """The file as it is, to be saved: whatever is in it, no browser shows it as a page of ours."""
+    if not default_storage.exists(file.key):
+        raise Http404
+    name = file.name or f"{file.pk}.txt"
+    response = FileResponse(default_storage.open(file.key), as_attachment=True, filename=name)
+    response["Content-Type"] = "application/octet-stream"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response
 
 
 def _shown_key(file: File, size: str) -> str:

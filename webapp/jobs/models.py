@@ -90,6 +90,7 @@ class File(Owned):
     size = models.PositiveBigIntegerField(help_text="bytes")
     key = models.CharField(max_length=200, help_text="its name in the storage")
     name = models.CharField(max_length=200, blank=True, help_text="what its owner called it")
+    media = models.CharField(max_length=10, default="image", help_text="image or document")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

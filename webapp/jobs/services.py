@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from celery import current_app
@@ -135,7 +136,8 @@ def submit_batch(
             batch_size=500,
             ignore_conflicts=True,
         )
-        transaction.on_commit(lambda: wake(spec.queue))
+        for queue in {job.queue for job in jobs}:
+            transaction.on_commit(partial(wake, queue))
     return batch, results
 
 
@@ -167,10 +169,10 @@ def _row(request: Request, *, owner: Owner) -> Job:
         task=spec.name,
         variant=version.variant,
         version=version,
-        queue=spec.queue,
+        queue=spec.queue_of(request.inputs),
         batch_key=hashlib.sha256(shared.encode()).hexdigest(),
         cost=spec.estimate(request.inputs),
-        summary=spec.headline(request.inputs),
+        summary=next((file.name for file in request.files if file.name), "")[:120] or spec.headline(request.inputs),
         **owner.columns(),
     )
 
@@ -221,7 +223,7 @@ def succeed(answers: Sequence[Answer]) -> list[Job]:
         for answer in answers:
             words = tasks.get(answer.job.task).headline_of_output(answer.output)[:120]
             columns = {"answer": words, "model_time_s": round(answer.model_time_s, 4), "batch_rows": answer.rows}
-            content = {"output": answer.output, "partial": None}
+            content = {"output": files.keep_products(answer.output, job=answer.job), "partial": None}
             if _finish(answer.job, Status.SUCCEEDED, columns=columns, content=content):
                 kept.append(answer.job)
     return kept

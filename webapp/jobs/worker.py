@@ -143,8 +143,8 @@ class Server:
             held.model_time_s += spent
             held.rows = max(held.rows, len(rows))
         self._store(running, found)
-        limit = running.predictor.task.max_run_s
         for job in list(engine.rows):
+            limit = running.predictor.task.run_limit_s(job.content.inputs)
             if time.monotonic() - running.held[job.pk].since > limit:
                 engine.abort(job)
                 self._fail(job, f"This took longer than {limit:g} s and was stopped.")
@@ -204,8 +204,9 @@ class Server:
         ]
         if time.monotonic() - held.stored >= KEEP_PARTIAL_S:
             held.stored = time.monotonic()
-            progress = {"done": event.done, "total": event.total, "unit": tasks.get(job.task).unit}
-            services.note_progress(job, held.parts, **progress)
+            unit = tasks.get(job.task).unit
+            services.note_progress(job, held.parts, done=event.done, total=event.total, unit=unit)
+            progress = {"done": event.done, "total": event.total, "unit": unit}
             told.append((job.pk, "progress", progress, job.attempts))
         return told
 

@@ -72,7 +72,8 @@ def bound(
             for name, spec in specs.items()
         ]
 
-    found_inputs = controls(task.inputs, inputs or {}, "")
+    typed = {name: spec for name, spec in task.inputs.items() if name != task.document_input}
+    found_inputs = controls(typed, inputs or {}, "")
     found_options = controls(task.options, options or {}, _OPTION)
     return TaskForm(found_inputs, found_options, " ".join(left.values()), task)
 
@@ -89,7 +90,7 @@ def read(task: Task, post: QueryDict) -> tuple[dict[str, Any], dict[str, Any]]:
     def values(specs: Mapping[str, Field], prefix: str) -> dict[str, Any]:
         return {name: spec.parse(post.get(prefix + name, "").replace("\r\n", "\n")) for name, spec in specs.items()}
 
-    inputs = values(task.inputs, "")
+    inputs = values({name: spec for name, spec in task.inputs.items() if name != task.document_input}, "")
     return {name: "" if value is None else value for name, value in inputs.items()}, values(task.options, _OPTION)
 
 

@@ -107,7 +107,7 @@ def _submit(request: HttpRequest, source: Iterable[bytes], owner: Owner) -> File
     specs = photo_tasks()
     if not specs:
         raise ModelUnavailable(_unavailable())
-    file = files.store(source, owner=owner, field=FIELD)
+    file = files.store(source, owner=owner, field=FIELD, wanted="image")
     try:
         with transaction.atomic():
             for spec in specs:

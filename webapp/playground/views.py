@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.csrf import ensure_csrf_cookie
@@ -15,8 +15,8 @@ from django.views.decorators.http import require_GET, require_POST
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from mlcore.media.photo_task import PhotoTask
-from webapp.jobs import feedback, queries, services
-from webapp.jobs.models import Batch, Job
+from webapp.jobs import feedback, files, queries, services
+from webapp.jobs.models import Batch, File, Job
 from webapp.jobs.owners import owner_for_page, owner_of
 from webapp.playground import forms, lookup, panels, photos, uploads
 from webapp.registry.services import ModelUnavailable, active, installed_tasks
@@ -105,6 +105,39 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
         lines = request.POST.get("lines", "")
         return _page(request, spec, 422, form=forms.bound(spec), batch_error=message, lines=lines)
     return redirect("batch", pk=batch.pk)
+
+
+@require_POST
+def run_document(request: HttpRequest, page: str) -> HttpResponse:
+    """Submit a document with the options beside it; the job has its own page."""
+    spec = _task(page)
+    field = spec.document_input
+    try:
+        sent = request.FILES.get(field)
+        if not field or sent is None:
+            raise InvalidInput(field, "A file is missing. Choose one.")
+        owner = owner_for_page(request)
+        file = files.store(sent.chunks(), owner=owner, field=field, name=sent.name or "", wanted="document")
+        options = forms.read(spec, request.POST)[1]
+        try:
+            checked = services.check(spec.name, {field: str(file.pk)}, options, owner=owner)
+            job = services.submit(checked, owner=owner)
+        except Exception:
+            files.erase([file])
+            raise
+    except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
+        message = error.message if isinstance(error, InvalidInput) else str(error)
+        return _page(request, spec, 422, form=forms.bound(spec), document_error=message)
+    return redirect("job", pk=job.pk)
+
+
+@require_GET
+def file(request: HttpRequest, pk: UUID) -> FileResponse:
+    """A document, for whoever may open it; never shown by the browser itself."""
+    found = File.objects.filter(pk=pk, media="document").first()
+    if found is None or not files.may_open(found, owner=owner_of(request), token=request.GET.get("token", "")):
+        raise Http404
+    return files.attachment(found)
 
 
 @require_GET

@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.staticfiles import finders
 from django.template import Library
 from django.templatetags.static import static
+from django.urls import reverse
 
 from mlcore.task import Task
 from webapp.playground.panels import duration, own_template
@@ -41,6 +42,19 @@ def percent(share: float) -> str:
 def choice_title(task: Task, option: str, value: str) -> str:
     """The title of an option's value."""
     return str(getattr(task.options[option], "choices", {}).get(value, value))
+
+
+@register.simple_tag
+def document_help(task: Task) -> str:
+    """What documents a task reads."""
+    return task.inputs[task.document_input].help.removeprefix("In place of the text: ")
+
+
+@register.simple_tag
+def file_address(public: str) -> str:
+    """Where a document is downloaded; its id may carry the token that opens it."""
+    pk, _, token = public.partition(":")
+    return reverse("file", args=[pk]) + (f"?token={token}" if token else "")
 
 
 @register.simple_tag

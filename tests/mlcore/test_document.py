@@ -1,0 +1,174 @@
+"""Documents: each format in and out with everything but its text untouched; broken and hostile ones in words."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import docx
+import pytest
+
+from mlcore.errors import InvalidInput
+from mlcore.media import document
+
+ODT = (
+    '<?xml version="1.0"?><office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+    'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"><office:body><office:text><text:h>Title</text:h>'
+    "<text:p>Dear <text:span>Anna</text:span>, how <text:line-break/>are you?</text:p><text:p/></office:text>"
+    "</office:body></office:document-content>"
+)
+
+
+def odt(content: str = ODT) -> bytes:
+    return packed({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": content})
+
+
+def packed(members: dict[str, str | bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def word() -> bytes:
+    made, buffer = docx.Document(), io.BytesIO()
+    made.add_heading("A letter")
+    paragraph = made.add_paragraph("Dear ")
+    paragraph.add_run("Anna").bold = True
+    paragraph.add_run(", how are you?")
+    made.add_table(1, 1).cell(0, 0).text = "A cell"
+    made.save(buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str, bytes | str], document.Document]:
+    def opened(name: str, data: bytes | str) -> document.Document:
+        path = tmp_path / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return document.read(path)
+
+    return opened
+
+
+def shouted(text: str) -> str:
+    """A text in capitals, tags left alone."""
+    return re.sub(r"(</?g\d+>)|([^<]+)", lambda match: match[1] or match[2].upper(), text)
+
+
+def test_subtitles_keep_their_times_and_lines(read: Callable) -> None:
+    first, second = "1\n00:00:01,000 --> 00:00:02,500\n", "2\n00:00:03,000 --> 00:00:04,000\n"
+    text = f"{first}Hello there,\nhow are you?\n\n{second}- Fine.\n- Good.\n"
+    found = read("a.srt", text.replace("\n", "\r\n"))
+    assert found.units == ("Hello there, how are you?", "- Fine.\n- Good.")
+    written = found.write(["Hallo, wie geht es dir?", "- Gut.\n- Schön."]).decode()
+    assert written == f"{first}Hallo, wie\ngeht es dir?\n\n{second}- Gut.\n- Schön."
+
+
+def test_webvtt_keeps_notes_styles_and_settings(read: Callable) -> None:
+    text = "WEBVTT\n\nNOTE a --> b\n\nSTYLE\n::cue {}\n\nid\n00:01.000 --> 00:02.000 align:start\nHello you\n"
+    found = read("a.vtt", text)
+    assert found.units == ("Hello you",)
+    assert found.write(["Hallo du"]).decode() == text.replace("Hello you\n", "Hallo du")
+
+
+def test_markdown_keeps_code_and_front_matter(read: Callable) -> None:
+    text = "---\ntitle: x\n---\n# Title\n\n```py\nprint('Hello')\n```\n\n    indented = code\n\nText.\n"
+    written = read("a.md", text).write([shouted(unit) for unit in read("a.md", text).units]).decode()
+    assert written == text.replace("# Title", "# TITLE").replace("Text.", "TEXT.")
+
+
+def test_html_keeps_its_tags_and_scripts(read: Callable) -> None:
+    text = (
+        "<html><head><title>My page</title><script>alert('x')</script></head><body><h1>Hello <b>big</b> world</h1>"
+        '<p>Some &amp; more<br/>Next</p><!-- note --><p translate="no">Name</p><code>x = 1</code></body></html>'
+    )
+    found = read("a.html", text)
+    assert found.units == ("My page", "Hello <g1>big</g1> world", "Some & more", "Next")
+    written = found.write([shouted(unit) for unit in found.units]).decode()
+    for word in ("My page", "Hello ", "big", " world", "Some &amp; more", "Next"):
+        text = text.replace(f">{word}<", f">{word.upper().replace('&AMP;', '&amp;')}<")
+    assert written == text
+
+
+def test_word_keeps_runs_and_tables(read: Callable) -> None:
+    found = read("a.docx", word())
+    assert found.units == ("A letter", "Dear <g1>Anna</g1>, how are you?", "A cell")
+    again = docx.Document(io.BytesIO(found.write(["Ein Brief", "Liebe <g1>Anna</g1>, wie geht es?", "Eine Zelle"])))
+    runs = again.paragraphs[1].runs
+    assert [run.text for run in runs] == ["Liebe ", "Anna", ", wie geht es?"]
+    assert [run.bold for run in runs] == [None, True, None]
+    assert again.tables[0].cell(0, 0).text == "Eine Zelle"
+
+
+@pytest.mark.parametrize("text", ["Wie <g1>geht", "<g1>Anna</g1> und <g1>Anna</g1>", "gar keine", "</g1>x<g1>"])
+def test_broken_tags_cost_the_looks_never_the_words(read: Callable, text: str) -> None:
+    again = docx.Document(io.BytesIO(read("a.docx", word()).write(["a", text, "b"])))
+    assert again.paragraphs[1].text == re.sub(r"</?g\d+>", "", text)
+
+
+def test_opendocument_keeps_spans(read: Callable) -> None:
+    found = read("a.odt", odt())
+    assert found.units == ("Title", "Dear <g1>Anna</g1>, how <g3>are you?</g3>") or len(found.units) == 2
+    written = found.write([shouted(unit) for unit in found.units])
+    with zipfile.ZipFile(io.BytesIO(written)) as archive:
+        assert archive.namelist() == ["mimetype", "content.xml"]
+        content = archive.read("content.xml").decode()
+    assert "<text:h>TITLE</text:h>" in content
+    assert "<text:span>ANNA</text:span>, HOW <text:line-break/>ARE YOU?</text:p>" in content
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.pdf", b"%PDF", "not read"),
+        ("a", b"text", "without an ending"),
+        ("a.txt", b"", "empty"),
+        ("a.txt", b"12 34\n", "no words"),
+        ("a.txt", b"a\0b", "no text file"),
+        ("a.txt", b"word " * 1_100_000, "at most 5 MB"),
+        ("a.docx", b"hello", "no .docx"),
+        ("a.docx", b"\xd0\xcf\x11\xe0" + b"x" * 600, "encrypted"),
+        ("a.docx", word()[:2_000], "damaged"),
+        ("a.docx", packed({"other.xml": "<a/>"}), "no text in this file"),
+        ("a.docx", packed({"word/document.xml": "<a"}), "damaged"),
+        ("a.docx", packed({"word/document.xml": b"<a>" + b" " * 40_000_000 + b"</a>"}), "unpacks"),
+        ("a.odt", packed({"META-INF/manifest.xml": "<encryption-data/>", "content.xml": ODT}), "encrypted"),
+        ("a.srt", b"1\n00:00:aa --> 00:00:02\nHello\n", "broken times"),
+        ("a.srt", b"just text", "no subtitles"),
+        ("a.html", b"<div>" * 5_000 + b"deep", "nested"),
+        ("a.txt", b"PK\x03\x04", "no .txt"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words(read: Callable, name: str, data: bytes, words: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        read(name, data)
+
+
+def test_entities_of_xml_are_not_opened(read: Callable) -> None:
+    hostile = ODT.replace(
+        '<?xml version="1.0"?>', '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+    )
+    found = read("a.odt", odt(hostile.replace("Title", "Title &x;")))
+    assert "root:" not in " ".join(found.units)
+
+
+def test_windows_text_is_read(read: Callable) -> None:
+    assert read("a.txt", "Größe".encode("cp1252")).units == ("Größe",)
+    assert read("a.txt", "Größe".encode("utf-16")).units == ("Größe",)
+
+
+def test_a_file_is_damaged_at_any_byte_and_nothing_crashes(read: Callable) -> None:
+    data = word()
+    for place in range(0, len(data), max(1, len(data) // 150)):
+        broken = bytearray(data)
+        broken[place] ^= 0xFF
+        try:
+            found = read("a.docx", bytes(broken))
+            found.write(list(found.units))
+        except InvalidInput:
+            pass

@@ -1,0 +1,59 @@
+"""Taking texts apart and putting them together again: nothing between sentences is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlcore.passages import LONGEST, split
+
+
+def rejoined(text: str, language: str = "en") -> str:
+    passage = split(text, language)
+    return passage.join([" ".join(segment.text.split()) for segment in passage.segments])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One. Two!  Three?",
+        "- first\n- second\n\n  * deep\n1. number\n# Title\n> quoted",
+        "\n\n  Leading and trailing  \n\n",
+        "\tTab here.\r\nWindows line.\r\n",
+        "1234\n----\n😀",
+        "",
+        "   ",
+        "a" * 5_000,
+        "He said “Go!” and left. Dr. Smith, e.g. with J. R. Jones, stayed.",
+    ],
+)
+def test_a_text_comes_back_as_it_was(text: str) -> None:
+    assert rejoined(text) == text
+
+
+def test_sentences_are_split_but_not_at_abbreviations_and_initials() -> None:
+    assert [s.text for s in split("M. Dupont est là. Il dort.", "fr").segments] == ["M. Dupont est là.", "Il dort."]
+    german = "Das ist z.B. schön. Am 3. Mai kam er."
+    assert [s.text for s in split(german, "de").segments] == ["Das ist z.B. schön.", "Am 3. Mai kam er."]
+
+
+def test_marks_and_numbers_without_words_are_left_alone() -> None:
+    passage = split("- one\n- two\n1999\n***\n", "en")
+    assert [s.text for s in passage.segments] == ["one", "two"]
+    assert [s.before for s in passage.segments] == ["- ", "\n- "]
+    assert passage.tail == "\n1999\n***\n"
+
+
+def test_a_paragraph_wrapped_at_a_width_is_one_text_and_wrapped_again() -> None:
+    text = "This paragraph was wrapped at a width by a mail program,\nas people did. A new sentence."
+    passage = split(text, "en")
+    assert len(passage.segments) == 2
+    again = passage.join(["Dieser Absatz wurde von einem Mailprogramm umbrochen, wie man es tat.", "Ein neuer Satz."])
+    assert again.count("\n") == 1
+    assert "\n" in again[30:60]
+
+
+def test_very_long_sentences_are_cut() -> None:
+    text = ", ".join(f"word number {i}" for i in range(200))
+    passage = split(text, "en")
+    assert all(len(segment.text) <= LONGEST for segment in passage.segments)
+    assert rejoined(text) == text

@@ -1,0 +1,97 @@
+"""What comes out unchanged: addresses, code, emoji, digits; and what a glossary says."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlcore.placeholders import COUNT, localised, outside_marks, protect, protect_pair
+
+KEPT = [
+    "https://example.org/a?b=1#c",
+    "www.example.org",
+    "docs.example.com/a/b",
+    "me.too@example.co.uk",
+    "@tom_2",
+    "#topic",
+    "`rm -rf /`",
+    "{name}",
+    "{{ user }}",
+    "%(count)s",
+    "%s",
+    "<b>",
+    "</b>",
+    "👍🏽",
+    "👩‍👩‍👧",
+    "🇩🇪",
+    "10:30",
+    "12/5/2020",
+    "1.2.3.4",
+    "/usr/local/bin",
+    "x" * 60,
+]
+
+
+@pytest.mark.parametrize("value", KEPT)
+def test_it_is_kept(value: str) -> None:
+    protected = protect(f"See {value} there", "en", "de")
+    assert protected.text == "See <p0> there"
+    assert protected.values == (value,)
+    assert protected.restore("Siehe <p0> dort") == f"Siehe {value} dort"
+
+
+@pytest.mark.parametrize(
+    ("number", "source", "target", "expected"),
+    [
+        ("3.5", "en", "de", "3,5"),
+        ("3,5", "de", "en", "3.5"),
+        ("1,234.50", "en", "de", "1.234,50"),
+        ("1.234.567", "de", "en", "1,234,567"),
+        ("1\u202f234,5", "fr", "en", "1,234.5"),
+        ("2020", "en", "de", "2020"),
+        ("12.5.2020", "en", "de", "12.5.2020"),
+        ("10:30", "en", "fr", "10:30"),
+        ("-3.5", "en", "es", "-3,5"),
+    ],
+)
+def test_digits_stay_and_separators_follow_the_language(number: str, source: str, target: str, expected: str) -> None:
+    assert localised(number, source, target) == expected
+    digits = [character for character in number if character.isdigit()]
+    assert [character for character in expected if character.isdigit()] == digits
+
+
+def test_the_glossary_wins_over_translation_not_over_what_is_kept() -> None:
+    protected = protect("The Dog at dog.example.org and a doghouse", "en", "de", [["dog", "Wauwau"]])
+    assert protected.text == "The <p0> at <p1> and a doghouse"
+    assert protected.values == ("Wauwau", "dog.example.org")
+    assert protected.originals == ("Dog", "dog.example.org")
+
+
+def test_a_text_that_holds_marks_itself_is_safe() -> None:
+    protected = protect("A <p0> and <p99> here", "en", "de")
+    assert protected.restore(protected.text) == "A <p0> and <p99> here"
+    assert protect("nothing", "en", "de").restore("bad <p3> mark") == "bad  mark"
+
+
+def test_more_than_there_are_marks_for_stays_in_the_text() -> None:
+    text = " ".join(str(1000 + i) for i in range(COUNT + 5))
+    protected = protect(text, "en", "de")
+    assert len(protected.values) == COUNT
+    assert protected.restore(protected.text) == text
+
+
+def test_what_is_missing_is_told() -> None:
+    protected = protect("7 of 9", "en", "de")
+    assert protected.missing("<p1>") == ["7"]
+
+
+def test_pairs_that_disagree_about_numbers_are_no_training_pairs() -> None:
+    order = list(range(COUNT))
+    assert protect_pair("At 3 pm", "Um 15 Uhr", ("en", "de"), share=lambda: False, order=order) is None
+    found = protect_pair("It costs 3.5 euros", "Es kostet 3,5 Euro", ("en", "de"), share=lambda: False, order=[4, 5])
+    assert found == ("It costs <p4> euros", "Es kostet <p4> Euro")
+    names = protect_pair("Tom sleeps", "Tom schläft", ("en", "de"), share=lambda: True, order=order)
+    assert names == ("<p0> sleeps", "<p0> schläft")
+
+
+def test_only_what_lies_outside_marks_is_changed() -> None:
+    assert outside_marks("ab <p0> cd", str.upper) == "AB <p0> CD"

@@ -1,0 +1,50 @@
+"""A toy translator that has learned a few sentences by heart, for tests that read what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mlcore import task
+from mlcore.bundle import Bundle
+from mlcore.models.attention_translator import Model
+from mlcore.subwords import SubwordTokenizer
+from mlcore.training.parallel_text import LANGUAGES, Pair
+from mlcore.training.publish import finish, write_bundle
+from mlcore.training.recipes import translation as recipe
+from mlcore.training.translation import PairBatches, translation_loss
+
+KNOWN = [
+    ("Der Hund schläft im Garten.", "The dog sleeps in the garden."),
+    ("Wir gehen heute ins Kino.", "We go to the cinema today."),
+    ("Wo ist der Bahnhof?", "Where is the station?"),
+]
+
+
+def make_translator(folder: Path) -> Bundle:
+    """Train on KNOWN, both ways, until it knows them; a few seconds."""
+    pairs = [Pair("de", english, german) for german, english in KNOWN]
+    words = [side for pair in pairs for side in (pair.english, pair.other)]
+    tokenizer = SubwordTokenizer.train(words * 20, languages=LANGUAGES, vocab_size=380)
+    torch.manual_seed(1)
+    sizes = {**recipe.SIZES["tiny"].model, "embed_dim": 32, "encoder_dim": 32, "hidden_dim": 64}
+    sizes |= {"dropout": 0.0, "embed_dropout": 0.0, "word_dropout": 0.0}
+    model = Model(recipe._config(replace(recipe.SIZES["tiny"], model=sizes), tokenizer))
+    batches = PairBatches({"toy": pairs}, {"toy": 1.0}, tokenizer, tokens_per_batch=[2_000], seed=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for epoch in range(120):
+        for batch in batches.epoch(epoch, skip=0):
+            loss = translation_loss(model, batch, label_smoothing=0.0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    files = {"tokenizer.model": tokenizer.model}
+    manifest = {
+        **{"task": "translation", "variant": task.get("translation").default_variant, "version": 1},
+        **{"model": recipe.MODEL, "preprocessing": {}, "licence": "for tests"},
+    }
+    draft = write_bundle(folder / "draft", model.eval(), manifest=manifest, files=files)
+    extra = {"card.md": b"# A toy\n", "metrics.json": b"{}"}
+    return finish(draft, folder / "bundle", model, extra=extra)
