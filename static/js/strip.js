@@ -32,7 +32,12 @@ function open(box) {
   cells.forEach((cell, index) => {
     cell.tabIndex = index ? -1 : 0;
     cell.addEventListener("pointerenter", () => { if (!pinned) show(cell); });
-    cell.addEventListener("focus", () => { if (!pinned) show(cell); });
+    cell.addEventListener("focus", () => {
+      cells[current].tabIndex = -1;
+      current = index;
+      cell.tabIndex = 0;
+      if (!pinned) show(cell);
+    });
     cell.addEventListener("click", () => { if (!getSelection().toString()) { move(index); pin(cell); } });
   });
   box.addEventListener("keydown", (event) => {

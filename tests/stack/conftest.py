@@ -20,6 +20,7 @@ import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
 from mlcore.bundle import Bundle
+from tests.translator import make_translator
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TASK = "sentiment-analysis"
@@ -158,9 +159,10 @@ def copy_checkout(folder: Path, bundles: Iterable[Bundle]) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_stack(tmp_path_factory: pytest.TempPathFactory, tiny_bundles: dict[str, Bundle]) -> Iterator[Stack]:
-    """The product with a tiny untrained bundle of every task."""
+    """The product with a tiny untrained bundle of every task, but a translator that knows a few sentences."""
     folder = tmp_path_factory.mktemp("tiny")
-    running = Stack(copy_checkout(folder / "checkout", tiny_bundles.values()), folder / "state")
+    bundles = {**tiny_bundles, "translation": make_translator(tmp_path_factory.mktemp("translator"))}
+    running = Stack(copy_checkout(folder / "checkout", bundles.values()), folder / "state")
     running.start()
     yield running
     running.stop()

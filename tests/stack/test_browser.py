@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.translator import KNOWN
 
 from .conftest import ROOT, TASK, Stack
 
@@ -231,3 +235,78 @@ def test_a_photo_is_dropped_and_pasted(tiny_stack: Stack, page: Page) -> None:
             [kind, base64.b64encode((SCENES / "snow.webp").read_bytes()).decode()],
         )
         expect(page.locator(".photo-card .strip")).to_have_count(number, timeout=30_000)
+
+
+def test_a_text_is_translated_swapped_and_its_words_followed(
+    tiny_stack: Stack, page: Page, request: pytest.FixtureRequest
+) -> None:
+    (one, first), (_, _), (two, second) = KNOWN
+    page.goto(f"{tiny_stack.url}/tasks/translation/")
+    clean(page)
+    shoot(page, "translation-empty", request)
+    page.fill("#text", f"{one}\n\n- {two}")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".strip")).to_contain_text(first, timeout=30_000)
+    expect(page.locator(".strip")).to_contain_text(second)
+    expect(page.locator("[data-detected]")).to_contain_text("Deutsch")
+    page.locator(".cell", has_text="dog").focus()
+    expect(page.locator("[data-detail-place]")).to_contain_text("from")
+    expect(page.locator("[data-origin] .source")).to_contain_text("Hund")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator(".cell.pinned")).to_have_text("sleeps")
+    clean(page)
+    shoot(page, "translation", request)
+    page.click("text=Sentence by sentence")
+    page.locator(".sentences .propose summary").first.click()
+    page.locator(".sentences .proposal textarea").first.fill("The hound is asleep in the garden.")
+    page.locator(".sentences .proposal button").first.click()
+    expect(page.locator(".sentences [role=status]")).to_contain_text("Thank you")
+    clean(page)
+    choice = page.locator(".sentences .choice").first
+    if choice.count():
+        choice.click()
+        expect(page.locator(".strip")).to_contain_text(choice.inner_text())
+        expect(page.locator("[data-copy]")).to_have_attribute("data-copy", re.compile(re.escape(choice.inner_text())))
+        choice.click()
+        expect(page.locator(".strip .chosen")).to_have_count(0)
+    page.click("[data-swap]")
+    expect(page.locator("#option-source")).to_have_value("en")
+    expect(page.locator("#option-target")).to_have_value("de")
+    expect(page.locator("#text")).to_have_value(re.compile(re.escape(first)))
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".strip")).to_contain_text(one, timeout=30_000)
+    page.select_option("#option-target", "en")
+    expect(page.locator("#option-source")).not_to_have_value("en")
+
+
+def test_files_are_translated_and_downloaded(
+    tiny_stack: Stack, page: Page, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    german, english = KNOWN[0]
+    subtitles = tmp_path / "film.srt"
+    subtitles.write_text(f"1\n00:00:01,000 --> 00:00:02,000\n{german}\n", encoding="utf-8")
+    letter = docx.Document()
+    letter.add_paragraph(german)
+    letter.save(str(tmp_path / "brief.docx"))
+    for path in (subtitles, tmp_path / "brief.docx"):
+        page.goto(f"{tiny_stack.url}/tasks/translation/")
+        page.set_input_files("#document", path)
+        page.locator("section:has(#document) button").click()
+        expect(page.locator("#result .answer")).to_have_text(f"{path.stem}.en{path.suffix}", timeout=60_000)
+        clean(page)
+        shoot(page, f"translation-{path.suffix[1:]}", request)
+        with page.expect_download() as started:
+            page.click("#result a.button")
+        saved = tmp_path / started.value.suggested_filename
+        started.value.save_as(saved)
+        if path.suffix == ".srt":
+            assert saved.read_text(encoding="utf-8").strip() == subtitles.read_text().strip().replace(german, english)
+        else:
+            assert [paragraph.text for paragraph in docx.Document(str(saved)).paragraphs] == [english]
+    page.goto(f"{tiny_stack.url}/tasks/translation/")
+    (tmp_path / "bad.docx").write_bytes(b"no archive")
+    page.set_input_files("#document", tmp_path / "bad.docx")
+    page.locator("section:has(#document) button").click()
+    expect(page.locator("#document-error")).to_contain_text("no .docx")
+    clean(page)

@@ -91,6 +91,12 @@ def _refused(
     return _page(request, spec, 422, form=form)
 
 
+def _options(request: HttpRequest, spec: tasks.Task) -> dict[str, Any]:
+    """The options of a small form: those that it has, and what this visitor used last of those that are remembered."""
+    sent = {name: value for name, value in forms.read(spec, request.POST)[1].items() if value is not None}
+    return {**feedback.remembered(spec, owner=owner_of(request)), **sent}
+
+
 @require_POST
 def run_batch(request: HttpRequest, page: str) -> HttpResponse:
     """Submit a list of texts; the batch has its own page."""
@@ -98,7 +104,7 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
     try:
         texts = uploads.read_texts(request.POST.get("lines", ""), request.FILES.get("file"), column=spec.many)
         items = [{"inputs": {spec.many: text}} for text in texts]
-        options = forms.read(spec, request.POST)[1]
+        options = _options(request, spec)
         batch, _ = services.submit_batch(spec.name, items, options=options, owner=owner_for_page(request))
     except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
         message = error.message if isinstance(error, InvalidInput) else str(error)
@@ -118,7 +124,7 @@ def run_document(request: HttpRequest, page: str) -> HttpResponse:
             raise InvalidInput(field, "A file is missing. Choose one.")
         owner = owner_for_page(request)
         file = files.store(sent.chunks(), owner=owner, field=field, name=sent.name or "", wanted="document")
-        options = forms.read(spec, request.POST)[1]
+        options = _options(request, spec)
         try:
             checked = services.check(spec.name, {field: str(file.pk)}, options, owner=owner)
             job = services.submit(checked, owner=owner)

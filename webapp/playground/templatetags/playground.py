@@ -34,8 +34,8 @@ def seconds(value: float | None) -> str:
 
 @register.simple_tag
 def percent(share: float) -> str:
-    """A share from 0 to 1 as people say it; never surer than it is."""
-    return f"{min(99, int(share * 100))} %" if share < 1 else "100 %"
+    """How sure a guess is, as people say it: never quite."""
+    return f"{min(99, int(share * 100))} %"
 
 
 @register.simple_tag
