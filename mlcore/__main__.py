@@ -80,8 +80,10 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("evaluate", help="print the scores of a bundle on a labelled split")
     command.add_argument("bundle", type=Path)
-    _add_data(command)
+    _add_data(command, required=False)
     command.add_argument("--split", default="dev")
+    command.add_argument("--file", type=Path, metavar="TEXT.txt", help="a text of your own (language models)")
+    command.add_argument("--options", type=_json_object, metavar="JSON", default={})
     command.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
     command.add_argument("-o", "--output", type=Path, metavar="METRICS.json")
     command.set_defaults(run=_evaluate)
@@ -92,14 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(command: argparse.ArgumentParser) -> None:
+def _add_data(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     default = os.environ.get("UNROLL_DATA")
     command.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
         default=Path(default) if default else None,
-        required=not default,
+        required=required and not default,
         help="folder of training data; UNROLL_DATA sets a default",
     )
 
@@ -249,6 +251,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from mlcore.training.run import recipe
 
     module = recipe(found.task)
+    if options.file is not None:
+        return _evaluate_file(module, Predictor(found, options.device), options)
+    if options.data is None:
+        raise CommandError("give the folder of evaluation data with --data or UNROLL_DATA")
     metrics = module.evaluate(Predictor(found, options.device), options.data, options.split)
     print(module.table(metrics))
     text = json.dumps(metrics, indent=1)
@@ -256,6 +262,17 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.output.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
+    return 0
+
+
+def _evaluate_file(module: Any, predictor: Any, options: argparse.Namespace) -> int:
+    if not hasattr(module, "evaluate_text"):
+        raise CommandError(f"{predictor.task.name} cannot be evaluated on a plain text; leave --file out")
+    try:
+        text = options.file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{options.file} cannot be read as UTF-8: {error}") from error
+    print(json.dumps(module.evaluate_text(predictor, text, options.options)))
     return 0
 
 

@@ -259,6 +259,14 @@ class List(Field):
             raise InvalidInput(name, f"“{self.title or name}” has {len(value)} items; allowed: {allowed}.")
         return [self.of.clean(f"{name}[{index}]", item) for index, item in enumerate(value)]
 
+    def parse(self, text: str) -> Any:
+        """One item a line."""
+        return [line for line in text.splitlines() if line.strip()] or None
+
+    def show(self, value: Any) -> Any:
+        """Items as lines; what could not be read stays as it was typed."""
+        return "\n".join(map(str, value)) if isinstance(value, list) else value
+
     def schema(self) -> dict[str, Any]:
         """JSON Schema: an array."""
         found = {**super().schema(), "type": "array", "items": self.of.schema(), "minItems": self.min_items}

@@ -85,6 +85,10 @@ class Engine(Generic[Key]):
         """Take a row out; one that is not there is no matter."""
         self.rows.pop(key, None)
 
+    def snapshot(self, key: Key) -> JSON | None:
+        """The output of a row that is stopped now, where half an answer is worth keeping."""
+        return None
+
     def step(self) -> list[tuple[Key, Event]]:
         """Work on the next parts of all rows, in turns; a row that cannot be answered fails alone."""
         places = self._next()
@@ -189,8 +193,9 @@ class Predictor:
         self.model = load_model(bundle).to(self.device)
 
     def engine(self, slots: int = 0) -> Engine[Any]:
-        """A running batch of so many rows; 0 means the task's own number."""
-        return Engine(self, slots or self.task.max_batch_size)
+        """A running batch of so many rows, of the architecture's own kind; 0 means the task's own number."""
+        kind = getattr(models.resolve(str(self.bundle.manifest["model"])), "Engine", Engine)
+        return kind(self, slots or self.task.max_batch_size)  # type: ignore[no-any-return]
 
     def forward(self, items: Sequence[Item]) -> list[Any]:
         """Raw answers of a batch of items, in order."""

@@ -98,3 +98,79 @@ class SubwordTokenizer:
             minloglevel=2,
         )
         return cls(buffer.getvalue())
+
+
+class TextTokenizer:
+    """A vocabulary that keeps a text exactly, spaces and line breaks included: decode(encode(text)) == text.
+
+    Ids 0 to 3 are pad, unk, bos and eos. With `kind` "char" every character is a piece, and others are unk.
+    """
+
+    pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+
+    @cached_property
+    def _processor(self) -> sentencepiece.SentencePieceProcessor:
+        import sentencepiece
+
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces, the special ones included."""
+        return int(self._processor.vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text."""
+        return list(self._processor.encode(text))
+
+    @cached_property
+    def raw(self) -> list[bytes]:
+        """The bytes that each id stands for; nothing for the special ones."""
+        found: list[bytes] = []
+        for index in range(self.vocab_size):
+            piece = str(self._processor.id_to_piece(index))
+            if self._processor.is_byte(index):
+                found.append(bytes([int(piece[3:-1], 16)]))
+            elif self._processor.is_control(index) or self._processor.is_unknown(index):
+                found.append(b"")
+            else:
+                found.append(piece.replace("▁", " ").encode())
+        return found
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; bytes that are no text become U+FFFD."""
+        return b"".join(self.raw[index] for index in ids).decode("utf-8", "replace")
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, vocab_size: int, kind: str = "unigram", seed_sentences: int = 300_000
+    ) -> TextTokenizer:
+        """Train a vocabulary on lines of text, without their line ends."""
+        import sentencepiece
+
+        buffer = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=buffer,
+            model_type=kind,
+            vocab_size=vocab_size,
+            character_coverage=0.9999 if kind == "unigram" else 1.0,
+            byte_fallback=kind == "unigram",
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            input_sentence_size=seed_sentences,
+            shuffle_input_sentence=True,
+            pad_id=cls.pad_id,
+            unk_id=cls.unk_id,
+            bos_id=cls.bos_id,
+            eos_id=cls.eos_id,
+            user_defined_symbols=["\n"],
+            hard_vocab_limit=False,
+            num_threads=2,
+            minloglevel=2,
+        )
+        return cls(buffer.getvalue())

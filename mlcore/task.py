@@ -175,6 +175,14 @@ class Task(ABC):
         """What is shown of a part while the others are still worked on."""
         raise NotImplementedError(f"{self.name} has no parts")
 
+    def merge_part(self, known: JSON, fresh: JSON) -> JSON:
+        """A part as it is known, with what a step added to it."""
+        return fresh
+
+    def resume(self, item: Item, partial: JSON, assets: Any) -> Item:
+        """An item that takes up what was stored of its answer before a worker ended; by default it begins anew."""
+        return item
+
     @abstractmethod
     def strip(self, inputs: JSON, output: JSON) -> Strip:
         """The answer as the one strip component shows it."""

@@ -12,11 +12,13 @@ from types import ModuleType
 
 from mlcore.errors import BundleError
 
-# Each module holds `Config` (a frozen dataclass) and `Model(Config)`; imported on first use.
+# Each module holds `Config` (a frozen dataclass), `Model(Config)` and, if it answers step by step, its `Engine`;
+# imported on first use.
 MODELS: dict[str, str] = {
     "attention-captioner": "mlcore.models.attention_captioner",
     "attention-translator": "mlcore.models.attention_translator",
     "lstm-classifier": "mlcore.models.lstm_classifier",
+    "lstm-language-model": "mlcore.models.lstm_language_model",
     "rnn-tagger": "mlcore.models.rnn_tagger",
 }
 

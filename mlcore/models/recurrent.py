@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -44,11 +46,20 @@ class WeightDropLSTM(nn.Module):
     """
 
     def __init__(
-        self, input_dim: int, hidden_dim: int, num_layers: int, *, dropout: float, weight_dropout: float
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        num_layers: int,
+        *,
+        dropout: float,
+        weight_dropout: float,
+        output_dim: int = 0,
     ) -> None:
+        """The last layer has `output_dim` units where that is given."""
         super().__init__()
+        sizes = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim or hidden_dim]
         self.layers = nn.ModuleList(
-            nn.LSTM(input_dim if i == 0 else hidden_dim, hidden_dim, batch_first=True) for i in range(num_layers)
+            nn.LSTM(size, following, batch_first=True) for size, following in itertools.pairwise(sizes)
         )
         self.dropout = LockedDropout(dropout)
         self.weight_dropout = weight_dropout

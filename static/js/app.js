@@ -41,6 +41,8 @@ function request(form) {
     if (field.type === "number") value = value === "" ? null : Number(value);
     if (field.type === "checkbox") value = field.checked;
     if (field.dataset.kind === "pairs") value = pairs(value);
+    if (field.dataset.kind === "list") value = value.split("\n").filter((line) => line.trim());
+    if (Array.isArray(value) && !value.length) value = null;
     if (value === null) continue;
     (isOption ? options : inputs)[field.name.replace(/^option-/, "")] = value;
   }

@@ -89,7 +89,7 @@ def test_the_strip_covers_the_text_in_order(name: str, predictor: Predictor) -> 
 
 def test_a_bad_item_fails_alone(name: str, predictor: Predictor) -> None:
     good = requests(name)
-    answers = list(predictor.predict([good[0], {"inputs": {}}, 7, good[1]]))
+    answers = list(predictor.predict([good[0], {"inputs": {"no-such-input": 1}}, 7, good[1]]))
     assert ["output" in answer for answer in answers] == [True, False, False, True]
 
 

@@ -265,6 +265,16 @@ def cancel(job: Job) -> bool:
     return bool(stopped)
 
 
+def keep_cancelled(job: Job, output: dict[str, Any]) -> bool:
+    """Keep what was made of an answer until it was cancelled; False where it was erased or ended otherwise."""
+    with transaction.atomic():
+        words = tasks.get(job.task).headline_of_output(output)[:120]
+        mine = Job.objects.filter(pk=job.pk, status=Status.CANCELLED).update(answer=words)
+        if mine:
+            JobContent.objects.filter(pk=job.pk).update(output=output, partial=None)
+    return bool(mine)
+
+
 def cancel_batch(batch: Batch) -> int:
     """Stop what is left of a batch."""
     return Job.objects.filter(batch=batch, status__in=UNDER_WAY).update(

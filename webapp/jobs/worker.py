@@ -167,6 +167,9 @@ class Server:
         try:
             with files.located(task, job.content.inputs) as inputs:
                 item = task.preprocess(inputs, job.content.options, assets)
+                if job.content.partial:
+                    item = task.resume(item, job.content.partial, assets)
+                    running.held[job.pk].parts = dict(job.content.partial.get("parts", {}))
         except InvalidInput as error:
             self._fail(job, error.message, field=error.field)
         except Exception:
@@ -198,7 +201,8 @@ class Server:
     def _keep_partial(job: Job, event: Partial, held: Held) -> list[events.Entry]:
         """Add to what is known of an answer; store it, and tell pages to look, at most once a second."""
         fresh = {place: part for place, part in event.parts.items() if part}
-        held.parts |= {str(place): part for place, part in fresh.items()}
+        for place, part in fresh.items():
+            held.parts[str(place)] = tasks.get(job.task).merge_part(held.parts.get(str(place), {}), part)
         told: list[events.Entry] = [
             (job.pk, "delta", {"index": place, "part": part}, job.attempts) for place, part in fresh.items()
         ]
@@ -232,6 +236,8 @@ class Server:
         )
         for job in rows:
             if job.pk not in alive:
+                if output := running.engine.snapshot(job):
+                    services.keep_cancelled(job, output)
                 running.engine.abort(job)
 
     def predictor(self, version: ModelVersion) -> Predictor:

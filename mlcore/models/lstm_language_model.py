@@ -1,0 +1,70 @@
+"""One to many: an LSTM that says what comes next, in one of several voices.
+
+AWD-LSTM (Merity et al. 2018, https://arxiv.org/abs/1708.02182): dropout masks shared over time, DropConnect on the
+recurrent weights, the last layer as wide as the tied embedding. A voice is a vector added to every token's embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mlcore.generation import TokenEngine as Engine
+from mlcore.models.recurrent import LockedDropout, WeightDropLSTM
+
+__all__ = ["Config", "Engine", "Model"]
+State = list[tuple[Tensor, Tensor]]  # h and c (1, B, H) of each layer
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that the constructor needs; stored as it is in a bundle's config.json."""
+
+    vocab_size: int
+    voices: tuple[str, ...]
+    embed_dim: int = 400
+    hidden_dim: int = 768
+    num_layers: int = 2
+    token_dropout: float = 0.02  # whole tokens, a mask a batch row
+    embed_dropout: float = 0.1
+    dropout: float = 0.15  # between layers and on the last one's output
+    weight_dropout: float = 0.1
+
+
+class Model(nn.Module):
+    """tokens (B, T), voices (B, T), state -> hidden (B, T, E) for `logits`, and the new state."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
+        self.voices = nn.Embedding(len(config.voices), config.embed_dim)
+        self.embed_dropout = LockedDropout(config.embed_dropout)
+        self.layers = WeightDropLSTM(
+            config.embed_dim,
+            config.hidden_dim,
+            config.num_layers,
+            dropout=config.dropout,
+            weight_dropout=config.weight_dropout,
+            output_dim=config.embed_dim,
+        )
+        self.dropout = LockedDropout(config.dropout)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        nn.init.normal_(self.embedding.weight, std=config.embed_dim**-0.5)
+        nn.init.normal_(self.voices.weight, std=0.01)
+
+    def forward(self, tokens: Tensor, voices: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Row t is for the token after tokens[:, t]; the state comes in and goes out, it is never kept."""
+        embedded = self.embedding(tokens)
+        if self.training and self.config.token_dropout:
+            keep = torch.rand(tokens.shape, device=tokens.device) >= self.config.token_dropout
+            embedded = embedded * keep[..., None]
+        x = self.embed_dropout(embedded + self.voices(voices))
+        hidden, new_state = self.layers(x, state)
+        return self.dropout(hidden), new_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., E) -> (..., V), with the embedding as output layer (Press & Wolf 2017)."""
+        return nn.functional.linear(hidden, self.embedding.weight, self.bias)

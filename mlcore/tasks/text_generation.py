@@ -1,0 +1,375 @@
+"""text-generation: a prompt is written on, token by token, in one of several voices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mlcore.errors import InvalidInput
+from mlcore.fields import Choice, Field, Integer, List, Number, Record, Text
+from mlcore.subwords import TextTokenizer
+from mlcore.task import JSON, Cell, Example, Item, Strip, Task, register
+
+if TYPE_CHECKING:
+    from mlcore.bundle import Bundle
+
+VOICES: Mapping[str, str] = {
+    **{"sherlock": "Sherlock Holmes", "mystery": "Mystery", "scifi": "Science fiction", "horror": "Horror"},
+    **{"humour": "Humour", "children": "Children's books", "austen": "Jane Austen", "stories": "Short stories"},
+    **{"poetry": "Poetry", "novels": "Novels around 1900", "reviews": "Film reviews"},
+}
+READ = 8_000  # characters of a prompt that are read, its last ones
+_BANNED = Path(__file__).resolve().parent.parent / "examples" / "banned_words.json"
+_WORD = re.compile(r"[^\W\d_]+")
+_TOKEN = Record(
+    fields={
+        "text": Text(title="Token", allow_blank=True),
+        "logprob": Number(title="Log-probability", maximum=0.0001),
+        "top": List(
+            title="The likeliest five",
+            of=Record(
+                fields={
+                    "text": Text(title="Token", allow_blank=True),
+                    "prob": Number(title="Probability", minimum=0, maximum=1.0001),
+                }
+            ),
+        ),
+    }
+)
+_REASON = Choice(
+    title="Why it ended",
+    choices={"length": "as long as asked", "stop": "a stop string", "eos": "the text's end", "cancelled": "stopped"},
+)
+
+
+@cache
+def banned_words() -> frozenset[str]:
+    """SHA-256 of words that are never written, in lower case: the repository does not spell them."""
+    return frozenset(json.loads(_BANNED.read_text(encoding="ascii")))
+
+
+def is_banned(word: str) -> bool:
+    """Whether a word is never written."""
+    return hashlib.sha256(word.lower().encode()).hexdigest() in banned_words()
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What a bundle brings along."""
+
+    tokenizer: TextTokenizer
+    voices: tuple[str, ...]
+
+
+@dataclass
+class Writing:
+    """One text while it is written: what `mlcore.generation` asks and tells."""
+
+    tokenizer: TextTokenizer
+    prompt: list[int]
+    voice: int
+    number: int
+    limit: int
+    stops: tuple[str, ...]
+    written: list[int] = field(default_factory=list)
+    tokens: list[JSON] = field(default_factory=list)
+    raw: bytearray = field(default_factory=bytearray)  # of all tokens; a character may be several of them
+    reason: str = ""
+    told: int = 0  # tokens that were told
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended."""
+        return bool(self.reason)
+
+    @property
+    def text(self) -> str:
+        """What was written, without the stop string."""
+        text = self.raw.decode("utf-8", "ignore")
+        if self.reason == "stop":
+            return text[: min(text.index(stop) for stop in self.stops if stop in text)]
+        return text
+
+    def allows(self, token: int) -> bool:
+        """No special symbols but the end, no heading's mark, no half of a character before others, no banned word."""
+        if token == self.tokenizer.eos_id:
+            return bool(self.written)
+        piece = self.tokenizer.raw[token]
+        if not piece or b"#" in piece or b"\0" in piece or not _is_text(bytes(self.raw[-4:]) + piece):
+            return False
+        tail = self.raw[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
+        return not any(map(is_banned, _WORD.findall(tail)[-2:]))
+
+    def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
+        """Take the next token."""
+        if token == self.tokenizer.eos_id:
+            self.reason = "eos"
+            return
+        before = self.raw.decode("utf-8", "ignore")
+        self.written.append(token)
+        self.raw += self.tokenizer.raw[token]
+        now = self.raw.decode("utf-8", "ignore")
+        shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in top]
+        self.tokens.append({"text": now[len(before) :], "logprob": round(logprob, 4), "top": shown})
+        longest = max(map(len, self.stops), default=0)
+        if any(stop in now[-longest - len(now) + len(before) :] for stop in self.stops):
+            self.reason = "stop"
+        elif len(self.written) >= self.limit:
+            self.reason = "length"
+
+    def _shown(self, token: int) -> str:
+        return "∎" if token == self.tokenizer.eos_id else self.tokenizer.raw[token].decode("utf-8", "replace")
+
+    def fresh(self) -> JSON:
+        """Tokens that were not told yet, and where they stand."""
+        start, self.told = self.told, len(self.tokens)
+        if start == self.told:
+            return {}
+        return {"start": start, "ids": self.written[start:], "tokens": self.tokens[start:]}
+
+    def output(self) -> JSON:
+        """The whole continuation."""
+        return {"generated_text": self.text, "finish_reason": self.reason or "cancelled", "tokens": self.tokens}
+
+
+def _is_text(tail: bytes) -> bool:
+    """Whether bytes end as UTF-8 may: complete, or in the middle of a character that may still be completed."""
+    for start in range(min(4, len(tail))):
+        try:
+            tail[start:].decode()
+            return True
+        except UnicodeDecodeError as error:
+            if error.reason == "unexpected end of data" and error.start + start > len(tail) - 4:
+                return True
+    return False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request while it is answered."""
+
+    continuations: list[Writing]
+    seed: int
+    notice: str
+
+
+@register
+class TextGeneration(Task):
+    """One to many: what comes next, drawn again and again."""
+
+    name: ClassVar[str] = "text-generation"
+    title: ClassVar[str] = "Write on"
+    menu: ClassVar[str] = "Write"
+    verb: ClassVar[str] = "Write on"
+    summary: ClassVar[str] = (
+        "Goes on where your text stops, in one of eleven voices, and shows what else it could have said."
+    )
+    caution: ClassVar[str] = "It writes like old books and film reviews; it knows no facts and loses the thread."
+    inputs: ClassVar[Mapping[str, Field]] = {
+        "prompt": Text(
+            title="Beginning",
+            help=f"English. Of a long one the last {READ:,} characters are read.",
+            required=False,
+            default="",
+            allow_blank=True,
+            max_length=50_000,
+        ),
+    }
+    options: ClassVar[Mapping[str, Field]] = {
+        "voice": Choice(title="Voice", required=False, default="sherlock", choices=VOICES),
+        "max_new_tokens": Integer(
+            title="Length", help="Tokens, each about three quarters of a word.", required=False, default=160,
+            minimum=1, maximum=1_000,
+        ),
+        "temperature": Number(
+            title="Careful ... wild", help="0 always takes the likeliest; above 1 it rambles.", required=False,
+            default=0.8, minimum=0, maximum=2, step=0.05,
+        ),
+        "top_k": Integer(
+            title="Top-k", help="Only so many of the likeliest tokens; 0 is all.", required=False, default=0,
+            minimum=0, maximum=1_000,
+        ),
+        "top_p": Number(
+            title="Top-p", help="Only the likeliest tokens that make up this share.", required=False, default=0.95,
+            minimum=0.01, maximum=1, step=0.01,
+        ),
+        "min_p": Number(
+            title="Min-p", help="Only tokens with this share of the likeliest one's probability.", required=False,
+            default=0.0, minimum=0, maximum=1, step=0.01,
+        ),
+        "repetition_penalty": Number(
+            title="Against repetition", help="1 is none.", required=False, default=1.1, minimum=1, maximum=2, step=0.05,
+        ),
+        "stop": List(
+            title="Stop at", help="Strings at which it stops; they are left out.", required=False, default=[],
+            of=Text(title="Stop string", max_length=40), max_items=8,
+        ),
+        "num_return_sequences": Integer(
+            title="Continuations", help="Written side by side.", required=False, default=1, minimum=1, maximum=3,
+        ),
+        "seed": Integer(
+            title="Seed", help="The same seed gives the same text; empty draws one.", required=False, minimum=0,
+            maximum=2**32 - 1,
+        ),
+    }  # fmt: skip
+    shown_options: ClassVar[Sequence[str]] = ("voice", "temperature", "max_new_tokens")
+    output: ClassVar[Mapping[str, Field]] = {
+        "generated_text": Text(title="Continuation", allow_blank=True, max_length=100_000),
+        "finish_reason": _REASON,
+        "seed": Integer(title="Seed", minimum=0),
+        "notice": Text(title="Notice", allow_blank=True),
+        "tokens": List(title="Tokens", of=_TOKEN),
+        "others": List(
+            title="Other continuations",
+            of=Record(
+                fields={
+                    "generated_text": Text(title="Continuation", allow_blank=True, max_length=100_000),
+                    "finish_reason": _REASON,
+                    "tokens": List(title="Tokens", of=_TOKEN),
+                }
+            ),
+        ),
+    }
+    examples: ClassVar[Sequence[Example]] = [
+        Example(
+            "A foggy morning", {"prompt": "The fog lay thick upon Baker Street when"}, {"voice": "sherlock", "seed": 7}
+        ),
+        Example(
+            "A ship in space", {"prompt": "The captain looked at the red planet and"}, {"voice": "scifi", "seed": 3}
+        ),
+        Example("A ball", {"prompt": "It was generally agreed that the new neighbour"}, {"voice": "austen", "seed": 5}),
+        Example(
+            "A cellar", {"prompt": "I had never gone down those steps at night, but"}, {"voice": "horror", "seed": 2}
+        ),
+        Example("A film", {"prompt": "I expected very little of this film, and"}, {"voice": "reviews", "seed": 4}),
+    ]
+    default_variant: ClassVar[str] = "voices"
+    max_batch_size: ClassVar[int] = 32
+    unit: ClassVar[str] = "tokens"
+
+    def clean(self, inputs: Any, options: Any) -> tuple[JSON, JSON]:
+        """Also: a seed is drawn where none is given, so that a job that is taken up again goes on alike."""
+        found, chosen = super().clean(inputs, options)
+        if chosen["seed"] is None:
+            chosen["seed"] = secrets.randbelow(2**32)
+        return found, chosen
+
+    def load_assets(self, bundle: Bundle) -> Assets:
+        """Vocabulary and voices."""
+        return Assets(TextTokenizer(bundle.read("tokenizer.model")), tuple(bundle.config["voices"]))
+
+    def estimate(self, inputs: JSON) -> int:
+        """Prompts are read one by one: all rows cost alike."""
+        return 64
+
+    def length_bucket(self, inputs: JSON) -> int:
+        """Rows of all lengths share a batch."""
+        return 0
+
+    def headline(self, inputs: JSON) -> str:
+        """The prompt, or that there is none."""
+        return super().headline(inputs) or "A new text"
+
+    def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
+        """The prompt's end as tokens; an empty one begins a paragraph."""
+        prompt = inputs["prompt"][-READ:]
+        if options["voice"] not in assets.voices:
+            raise InvalidInput("voice", f"This model has no such voice. It has: {', '.join(assets.voices)}.")
+        ids = assets.tokenizer.encode(prompt if prompt.strip() else "\n")
+        notices = []
+        if len(inputs["prompt"]) > READ:
+            notices.append(f"Of {len(inputs['prompt']):,} characters the last {READ:,} were read.")
+        letters = [character for character in prompt if character.isalpha()]
+        if letters and sum(character.isascii() for character in letters) < 0.5 * len(letters):
+            notices.append("The model knows English only; what it writes after this may make little sense.")
+        texts = [
+            Writing(
+                tokenizer=assets.tokenizer,
+                prompt=ids,
+                voice=assets.voices.index(options["voice"]),
+                number=number,
+                limit=options["max_new_tokens"],
+                stops=tuple(options["stop"]),
+            )
+            for number in range(options["num_return_sequences"])
+        ]
+        return Item({}, options, Row(texts, options["seed"], " ".join(notices)), len(ids))
+
+    def resume(self, item: Item, partial: JSON, assets: Assets) -> Item:
+        """Take up what was written before a worker ended."""
+        row: Row = item.context
+        for number, part in partial.get("parts", {}).items():
+            text = row.continuations[int(number)]
+            for token, known in zip(part["ids"], part["tokens"], strict=True):
+                text.push(token, known["logprob"], [])
+                text.tokens[-1] = known
+            text.told = len(text.tokens)
+        return item
+
+    def merge_part(self, known: JSON, fresh: JSON) -> JSON:
+        """Tokens that came are put behind those that are known."""
+        if not known:
+            return {**fresh, "start": 0}
+        start = fresh["start"]
+        return {
+            "start": 0,
+            "ids": [*known["ids"][:start], *fresh["ids"]],
+            "tokens": [*known["tokens"][:start], *fresh["tokens"]],
+        }
+
+    def postprocess(self, raw: Any, item: Item, assets: Assets) -> JSON:
+        """The continuation with its tokens, and the others."""
+        row: Row = item.context
+        first, *others = (text.output() for text in row.continuations)
+        return {**first, "seed": row.seed, "notice": row.notice, "others": others}
+
+    def strip(self, inputs: JSON, output: JSON) -> Strip:
+        """The continuation, each token tinted by how much it surprised the model."""
+        cells, at = [], 0
+        text = "".join(token["text"] for token in output["tokens"])[: len(output["generated_text"])]
+        for step, token in enumerate(output["tokens"]):
+            start, at = at, min(len(text), at + len(token["text"]))
+            if start < at and text[start:at].strip():
+                lead = len(text[start:at]) - len(text[start:at].lstrip())
+                trail = len(text[start:at]) - len(text[start:at].rstrip())
+                cells.append(Cell(start + lead, at - trail, _surprise(token), _detail(token), 0, step))
+        return Strip(
+            text=text,
+            kind="confidence",
+            cells=cells,
+            low="expected",
+            high="a surprise",
+            value="Probability and what else",
+            hint="Point at a token, or move with the arrow keys, to see what else it could have been.",
+        )
+
+    def headline_of_output(self, output: JSON) -> str:
+        """The first words."""
+        return " ".join(output["generated_text"][:400].split()) or "Nothing came"
+
+    def text_of_output(self, output: JSON) -> str:
+        """The continuation."""
+        return str(output["generated_text"])
+
+    def columns(self, output: JSON) -> JSON:
+        """Text, reason and seed."""
+        return {name: output[name] for name in ("generated_text", "finish_reason", "seed")}
+
+
+def _surprise(token: JSON) -> float:
+    """0 for a sure token, 1 for one of a probability of a thousandth or less."""
+    return min(1.0, max(0.0, -float(token["logprob"]) / 6.9))
+
+
+def _detail(token: JSON) -> str:
+    import math
+
+    others = ", ".join(f"“{entry['text'].strip() or '␣'}” {entry['prob'] * 100:.0f} %" for entry in token["top"])
+    return f"{math.exp(token['logprob']) * 100:.1f} %; likeliest: {others}" if others else "taken up again"

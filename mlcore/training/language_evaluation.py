@@ -1,0 +1,106 @@
+"""Bits a character of held-out texts, beside a compressor and an n-gram model."""
+
+from __future__ import annotations
+
+import lzma
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlcore.errors import InvalidInput
+from mlcore.metrics import markdown_table
+from mlcore.models.lstm_language_model import Model
+from mlcore.predictor import Predictor
+from mlcore.subwords import TextTokenizer
+from mlcore.tasks.text_generation import VOICES
+from mlcore.training.voices import bits_per_character, nats, texts
+
+ORDER = 5  # characters that the n-gram model looks back at
+
+
+def quick_scores(model: Model, *, tokenizer: TextTokenizer, held: Sequence[tuple[int, str]]) -> dict[str, float]:
+    """Bits a character of the beginnings of the held-out texts; `score` grows as they fall."""
+    bits = [bits_per_character(model, tokenizer, text, voice, rows=8) for voice, text in held]
+    mean = float(np.average(bits, weights=[len(text) for _, text in held]))
+    return {"bits": mean, "score": -mean}
+
+
+def measure(predictor: Predictor, data: Path, *, limit: int = 0) -> dict[str, Any]:
+    """Each voice's held-out text as one stream, and the mean weighted by characters."""
+    model = predictor.model
+    assert isinstance(model, Model)
+    tokenizer, voices = predictor.assets.tokenizer, predictor.assets.voices
+    found: dict[str, Any] = {"split": "valid", "voices": {}}
+    total, count = 0.0, 0
+    for number, voice in enumerate(voices):
+        text = texts(data, voice, "valid", limit=limit)[0]
+        spent = nats(model, tokenizer, text, number)
+        total, count = total + spent, count + len(text)
+        found["voices"][voice] = {
+            "characters": len(text),
+            "bits": round(spent / len(text) / float(np.log(2)), 4),
+            "nats": round(spent / len(text), 4),
+            "xz": round(8 * len(lzma.compress(text.encode(), preset=9)) / len(text), 3),
+        }
+    found["bits"] = round(total / count / float(np.log(2)), 4)
+    found["characters"] = count
+    return found
+
+
+def ngram_bits(train: str, held: str, order: int = ORDER) -> float:
+    """Bits a character of an interpolated character model with Witten-Bell smoothing (Witten & Bell 1991)."""
+    counts: list[dict[str, Counter[str]]] = [defaultdict(Counter) for _ in range(order + 1)]
+    for back in range(order + 1):
+        table = counts[back]
+        for place in range(back, len(train)):
+            table[train[place - back : place]][train[place]] += 1
+    alphabet = len(counts[0][""]) + 1
+    total = 0.0
+    for place, character in enumerate(held):
+        probability = 1 / alphabet
+        for back in range(min(order, place) + 1):
+            found = counts[back].get(held[place - back : place])
+            if found is None:
+                break
+            seen, kinds = found.total(), len(found)
+            probability = (found[character] + kinds * probability) / (seen + kinds)
+        total -= float(np.log2(probability))
+    return total / max(1, len(held))
+
+
+def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
+    """The card's scores, measured again on a bundle."""
+    if split not in ("dev", "valid"):
+        raise InvalidInput("split", f"There is no split {split!r}. Known: dev.")
+    kept = predictor.bundle.metrics
+    return measure(predictor, data) | {name: kept[name] for name in ("ngram", "shakespeare") if name in kept}
+
+
+def evaluate_text(predictor: Predictor, text: str, options: Any) -> dict[str, Any]:
+    """Bits a character of any text, in the voice that the options name."""
+    chosen = predictor.task.clean({"prompt": ""}, options)[1]
+    voice = list(predictor.assets.voices).index(chosen["voice"])
+    model = predictor.model
+    assert isinstance(model, Model)
+    bits = bits_per_character(model, predictor.assets.tokenizer, text, voice)
+    return {"bits_per_character": round(bits, 4), "characters": len(text)}
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """The card's table."""
+    ngram = metrics.get("ngram", {})
+    rows = [
+        [
+            VOICES.get(voice, voice),
+            f"{entry['characters']:,}",
+            f"{entry['bits']:.3f}",
+            f"{entry['xz']:.2f}",
+            str(ngram.get(voice, "")),
+        ]
+        for voice, entry in metrics["voices"].items()
+    ]
+    rows.append(["all, by characters", f"{metrics['characters']:,}", f"{metrics['bits']:.3f}", "", ""])
+    return markdown_table(["held-out text", "characters", "bits/char", "xz -9", f"order-{ORDER} n-gram"], rows)

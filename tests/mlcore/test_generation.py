@@ -1,0 +1,288 @@
+"""Writing on: the same text alone, in a batch and taken up again; sampling; what is never written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mlcore import task
+from mlcore.bundle import Bundle
+from mlcore.errors import InvalidInput
+from mlcore.generation import draw, uniform
+from mlcore.predictor import Failed, Final, Partial, Predictor
+from mlcore.subwords import TextTokenizer
+from mlcore.tasks import text_generation as module
+from mlcore.training.voices import CarriedLoss, StreamBatches, bits_per_character, nats
+
+SPEC = task.get("text-generation")
+OPTIONS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_bundles: dict[str, Bundle]) -> Predictor:
+    return Predictor(tiny_bundles["text-generation"])
+
+
+def write(predictor: Predictor, prompt: str = "The fog", **options: Any) -> dict[str, Any]:
+    chosen = {"seed": 7, "max_new_tokens": 40, **options}
+    (found,) = predictor.predict([{"prompt": prompt}], chosen)
+    return found["output"] if "output" in found else found["error"]
+
+
+def run(engine: Any) -> Iterator[tuple[Any, Any]]:
+    while engine.rows:
+        yield from engine.step()
+
+
+def test_the_same_seed_gives_the_same_text_and_another_another(predictor: Predictor) -> None:
+    assert write(predictor) == write(predictor)
+    assert write(predictor)["generated_text"] != write(predictor, seed=8)["generated_text"]
+
+
+def test_tokens_make_up_the_text(predictor: Predictor) -> None:
+    output = write(predictor)
+    assert "".join(token["text"] for token in output["tokens"]) == output["generated_text"]
+    assert output["finish_reason"] == "length"
+    assert len(output["tokens"]) == 40
+    for token in output["tokens"]:
+        assert len(token["top"]) == 5
+        assert token["logprob"] <= 0
+        probabilities = [entry["prob"] for entry in token["top"]]
+        assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_rows_that_join_and_leave_write_what_they_write_alone(predictor: Predictor) -> None:
+    requests = [
+        (
+            {"prompt": f"Text {i}"},
+            {"seed": i, "max_new_tokens": 5 + 9 * i, "voice": voice, "temperature": 0.2 + 0.3 * i},
+        )
+        for i, voice in enumerate(("sherlock", "poetry", "reviews", "austen"))
+    ]
+    alone = [next(predictor.predict([{"inputs": i, "options": o}]))["output"] for i, o in requests]
+    engine = predictor.engine(3)
+    waiting = list(enumerate(requests))
+    found: dict[int, Any] = {}
+    while waiting or engine.rows:
+        if waiting and engine.free_slots:
+            number, request = waiting.pop(0)
+            engine.add(number, predictor.prepare(*request))
+        found |= {key: event.output for key, event in engine.step() if isinstance(event, Final)}
+    assert [found[i]["generated_text"] for i in range(4)] == [output["generated_text"] for output in alone]
+
+
+def test_partials_add_up_and_a_cut_off_text_is_taken_up_again(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlcore.generation.STEP_S", 0.0)
+    whole = write(predictor, num_return_sequences=2)
+    options = {"seed": 7, "max_new_tokens": 40, "num_return_sequences": 2}
+    engine = predictor.engine(1)
+    engine.add("a", predictor.prepare({"prompt": "The fog"}, options))
+    known: dict[str, Any] = {}
+    for _ in range(15):
+        ((_, event),) = engine.step()
+        assert isinstance(event, Partial)
+        for place, part in event.parts.items():
+            known[str(place)] = SPEC.merge_part(known.get(str(place), {}), part)
+    stored = json.loads(json.dumps({"parts": known}))
+    again = predictor.engine(1)
+    again.add("a", SPEC.resume(predictor.prepare({"prompt": "The fog"}, options), stored, predictor.assets))
+    events = [event for _, event in run(again)]
+    assert isinstance(events[-1], Final)
+    assert events[-1].output == whole
+    first = next(event for event in events if isinstance(event, Partial))
+    assert first.parts[0]["start"] == len(known["0"]["tokens"]), "nothing is told twice"
+
+
+def test_a_row_that_is_stopped_keeps_what_it_wrote(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlcore.generation.STEP_S", 0.0)
+    engine = predictor.engine(2)
+    for key in "ab":
+        engine.add(key, predictor.prepare({"prompt": "The fog"}, {"seed": 7, "max_new_tokens": 30}))
+    for _ in range(10):
+        engine.step()
+    kept = engine.snapshot("a")
+    assert kept is not None
+    assert kept["finish_reason"] == "cancelled"
+    assert len(kept["tokens"]) == 10
+    engine.abort("a")
+    assert engine.snapshot("a") is None
+    final = [event for _, event in run(engine) if isinstance(event, Final)]
+    assert final[0].output["generated_text"] == write(predictor, max_new_tokens=30)["generated_text"]
+
+
+def test_a_bad_row_fails_alone(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = predictor.model.forward
+
+    def poisoned(tokens: torch.Tensor, voices: torch.Tensor, state: Any = None) -> Any:
+        hidden, state = plain(tokens, voices, state)
+        hidden[voices[:, -1] == 2] = float("nan")
+        return hidden, state
+
+    monkeypatch.setattr(predictor.model, "forward", poisoned)
+    engine = predictor.engine(2)
+    engine.add("good", predictor.prepare({"prompt": "A"}, {"seed": 1, "max_new_tokens": 5}))
+    engine.add("bad", predictor.prepare({"prompt": "A"}, {"seed": 1, "max_new_tokens": 5, "voice": "scifi"}))
+    ended = {key: type(event) for key, event in run(engine) if not isinstance(event, Partial)}
+    assert ended == {"good": Final, "bad": Failed}
+
+
+def test_temperature_0_takes_the_likeliest(predictor: Predictor) -> None:
+    output = write(predictor, temperature=0, repetition_penalty=1.0)
+    for token in output["tokens"]:
+        assert token["logprob"] >= math.log(token["top"][0]["prob"]) - 2e-2 or token["text"] != token["top"][0]["text"]
+    assert (
+        output["generated_text"] == write(predictor, temperature=0, seed=99, repetition_penalty=1.0)["generated_text"]
+    )
+
+
+def test_a_stop_string_is_left_out(predictor: Predictor) -> None:
+    whole = write(predictor)["generated_text"]
+    stop = whole[12:15]
+    output = write(predictor, stop=[stop])
+    assert output["finish_reason"] == "stop"
+    assert output["generated_text"] == whole[: whole.index(stop)]
+
+
+def test_long_and_foreign_prompts_are_answered_with_a_notice(predictor: Predictor) -> None:
+    assert "last 8,000 were read" in write(predictor, "word " * 10_000)["notice"]
+    foreign = write(predictor, "你好，世界", max_new_tokens=5)
+    assert "English" in foreign["notice"]
+    assert write(predictor, "", max_new_tokens=5)["notice"] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": "0.7"}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"voice": "klingon"}, "voice"),
+        ({"stop": [""]}, "stop[0]"),
+        ({"max_new_tokens": 1_001}, "max_new_tokens"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        SPEC.clean({"prompt": "x"}, options)
+    assert caught.value.field == field
+
+
+def test_a_seed_is_drawn_where_none_is_given() -> None:
+    seeds = {SPEC.clean({"prompt": "x"}, {})[1]["seed"] for _ in range(4)}
+    assert len(seeds) == 4
+
+
+def test_draws_follow_their_distribution() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
+    drawn = [draw(logits, OPTIONS, [], position=(0, n), allows=lambda token: True) for n in range(4_000)]
+    shares = np.bincount(drawn, minlength=4) / len(drawn)
+    np.testing.assert_allclose(shares, [0.5, 0.3, 0.15, 0.05], atol=0.025)
+    assert uniform(1, 0, 5) == uniform(1, 0, 5) != uniform(1, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"top_k": 1}, {0}),
+        ({"top_k": 2}, {0, 1}),
+        ({"top_p": 0.75}, {0, 1}),
+        ({"min_p": 0.31}, {0, 1}),
+        ({"top_p": 0.01}, {0}),
+    ],
+)
+def test_candidates_are_narrowed(options: dict[str, Any], kinds: set[int]) -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
+    drawn = {draw(logits, {**OPTIONS, **options}, [], position=(0, n), allows=lambda t: True) for n in range(300)}
+    assert drawn == kinds
+
+
+def test_a_flat_distribution_over_many_tokens_is_drawn_from_whole() -> None:
+    logits = np.zeros(2_000, dtype=np.float32)
+    drawn = {draw(logits, {**OPTIONS, "top_p": 0.99}, [], position=(0, n), allows=lambda t: True) for n in range(3_000)}
+    assert len(drawn) > 1_200
+
+
+def test_repetition_is_penalised_and_what_is_not_allowed_passed_over() -> None:
+    logits = np.array([2.0, 1.9, -3.0], dtype=np.float32)
+    greedy = {**OPTIONS, "temperature": 0}
+    assert draw(logits, greedy, [], position=(0, 0), allows=lambda t: True) == 0
+    assert draw(logits, {**greedy, "repetition_penalty": 1.5}, [0], position=(0, 0), allows=lambda t: True) == 1
+    assert draw(logits, greedy, [], position=(0, 0), allows=lambda t: t != 0) == 1
+    assert {draw(logits, OPTIONS, [], position=(0, n), allows=lambda t: t == 2) for n in range(20)} == {2}
+
+
+def test_banned_words_never_come_out_not_even_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    banned = frozenset({hashlib.sha256(b"fog").hexdigest()})
+    monkeypatch.setattr(module, "banned_words", lambda: banned)
+    tokenizer = TextTokenizer.train(["a fog in the street of fo g"] * 40, vocab_size=300)
+    writing = module.Writing(tokenizer, [5], 0, 0, 100, ())
+    for piece in tokenizer.encode(" the fo"):
+        assert writing.allows(piece)
+        writing.push(piece, -1.0, [])
+    (g,) = tokenizer.encode("g")
+    assert not writing.allows(g)
+    assert module.is_banned("FOG")
+
+
+def test_half_a_character_is_never_left_behind(predictor: Predictor) -> None:
+    for seed in range(8):
+        output = write(predictor, temperature=2.0, seed=seed, top_p=1.0, repetition_penalty=1.0)
+        assert "\ufffd" not in output["generated_text"]
+
+
+@pytest.mark.parametrize("text", ["A line.\n\n  Two  spaces\n", "ümlaut — “quotes”\n", "日本 🙂\n", "\ttab\r\nend"])
+def test_the_vocabulary_keeps_a_text_exactly(predictor: Predictor, text: str) -> None:
+    tokenizer = predictor.assets.tokenizer
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_bits_do_not_depend_on_how_a_stream_is_cut(predictor: Predictor) -> None:
+    model, tokenizer = predictor.model, predictor.assets.tokenizer
+    text = "The fog lay thick upon the street. It was dark.\n" * 30
+    whole = nats(model, tokenizer, text, 0)  # type: ignore[arg-type]
+    ids = [tokenizer.encode("\n")[0], *tokenizer.encode(text)]
+    tokens = torch.tensor([ids])
+    with torch.inference_mode():
+        hidden, _ = model(tokens[:, :-1], torch.zeros_like(tokens[:, :-1]))
+        log_p = model.logits(hidden).log_softmax(dim=-1).gather(2, tokens[:, 1:, None])  # type: ignore[operator]
+    assert whole == pytest.approx(-float(log_p.sum()), rel=1e-4)
+    bits = bits_per_character(model, tokenizer, text, 0)  # type: ignore[arg-type]
+    assert bits == pytest.approx(whole / len(text) / math.log(2))
+    assert bits_per_character(model, tokenizer, text, 0, rows=4) == pytest.approx(bits, rel=0.1)  # type: ignore[arg-type]
+
+
+def test_windows_follow_each_other_and_can_be_skipped() -> None:
+    books = [(0, np.arange(5_000, dtype=np.int32)), (1, np.arange(5_000, 9_000, dtype=np.int32))]
+    batches = StreamBatches(books, rows=4, seed=3)
+    windows = list(batches.epoch(0, skip=0))
+    for before, after in zip(windows, windows[1:], strict=False):
+        assert (before["tokens"][:, -1] == after["tokens"][:, 0]).all()
+    assert [int(window["first"]) for window in windows] == [1] + [0] * (len(windows) - 1)
+    skipped = list(batches.epoch(0, skip=3))
+    assert (skipped[0]["tokens"] == windows[3]["tokens"]).all()
+    assert int(skipped[0]["first"]) == 1
+    assert ((windows[0]["tokens"] >= 5_000) == (windows[0]["voices"] == 1)).all()
+
+
+def test_the_state_is_carried_without_its_gradient(predictor: Predictor) -> None:
+    loss = CarriedLoss()
+    books = [(0, np.tile(np.arange(4, 40, dtype=np.int32), 60))]
+    first, second, *_ = StreamBatches(books, rows=2, seed=1).epoch(0, skip=0)
+    model = predictor.model
+    loss(model, first)  # type: ignore[arg-type]
+    carried = float(loss(model, second))  # type: ignore[arg-type]
+    fresh = float(CarriedLoss()(model, {**second, "first": torch.tensor([1])}))  # type: ignore[arg-type]
+    assert carried != fresh
+    assert loss.state is not None
+    assert not loss.state[0][0].requires_grad
