@@ -102,7 +102,9 @@ class Writing:
         if token == self.tokenizer.eos_id:
             return bool(self.written)
         piece = self.tokenizer.raw[token]
-        if not piece or b"#" in piece or b"\0" in piece or not _is_text(bytes(self.raw[-4:]) + piece):
+        if not piece or b"#" in piece or min(piece) < 9 or not _is_text(bytes(self.raw[-4:]) + piece):
+            return False
+        if len(piece) == 1 and piece[0] < 32 and piece not in b"\n\t":
             return False
         tail = self.raw[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
         return not any(map(is_banned, _WORD.findall(tail)[-2:]))

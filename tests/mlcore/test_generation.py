@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -266,7 +267,7 @@ def test_windows_follow_each_other_and_can_be_skipped() -> None:
     books = [(0, np.arange(5_000, dtype=np.int32)), (1, np.arange(5_000, 9_000, dtype=np.int32))]
     batches = StreamBatches(books, rows=4, seed=3)
     windows = list(batches.epoch(0, skip=0))
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in itertools.pairwise(windows):
         assert (before["tokens"][:, -1] == after["tokens"][:, 0]).all()
     assert [int(window["first"]) for window in windows] == [1] + [0] * (len(windows) - 1)
     skipped = list(batches.epoch(0, skip=3))
