@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -34,6 +34,7 @@ class Continuation(Protocol):
     written: Sequence[int]  # tokens made already, of a job that is taken up again
     voice: int
     number: int  # of this continuation among those of its row
+    limit: int  # tokens that it may have
     finished: bool
 
     def allows(self, token: int) -> bool:
@@ -107,22 +108,20 @@ class TokenEngine(Engine[Key]):
         gone = {key for key, _ in found}
         for key in gone:
             self.abort(key)
-        return found + [event for key in list(self.rows) if (event := self._tell(key))]
+        return found + [event for key in list(self.rows) for event in self._tell(key)]
 
-    def _tell(self, key: Key) -> tuple[Key, Event] | None:
+    def _tell(self, key: Key) -> Iterator[tuple[Key, Event]]:
+        """What came since the last step, and the whole answer where that is its end."""
         texts = self.texts[key]
+        if parts := {text.number: fresh for text in texts if (fresh := text.fresh())}:
+            yield key, Partial(parts, sum(len(text.written) for text in texts), sum(text.limit for text in texts))
         if all(text.finished for text in texts):
             item = self.rows[key].item
             self.abort(key)
             try:
-                return key, Final(self.predictor.task.postprocess(None, item, self.predictor.assets))
+                yield key, Final(self.predictor.task.postprocess(None, item, self.predictor.assets))
             except Exception as error:
-                return key, Failed(error)
-        parts = {text.number: fresh for text in texts if (fresh := text.fresh())}
-        if not parts:
-            return None
-        total = sum(text.limit for text in texts)  # type: ignore[attr-defined]
-        return key, Partial(parts, sum(len(text.written) for text in texts), total)
+                yield key, Failed(error)
 
     def _join(self, key: Key, lane: _Lane) -> None:
         """Read a prompt, and what was written before, but for its last token, which the next step reads."""

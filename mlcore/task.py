@@ -104,6 +104,7 @@ class Task(ABC):
     max_batch_cost: ClassVar[int] = 16_384  # rows times the longest, padding included
     max_batch_cost_cpu: ClassVar[int] = 2_048  # a CPU is done sooner with what its caches hold (benchmarks/)
     max_run_s: ClassVar[float] = 300.0
+    streams: ClassVar[bool] = False  # parts grow while they are watched, token by token
     unit: ClassVar[str] = ""  # what progress counts, where rows have parts: "sentences"
     many: ClassVar[str] = ""  # the text input that a line of a batch fills; empty: no batch box
 

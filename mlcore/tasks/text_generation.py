@@ -254,6 +254,7 @@ class TextGeneration(Task):
     ]
     default_variant: ClassVar[str] = "voices"
     max_batch_size: ClassVar[int] = 32
+    streams: ClassVar[bool] = True
     unit: ClassVar[str] = "tokens"
 
     def clean(self, inputs: Any, options: Any) -> tuple[JSON, JSON]:

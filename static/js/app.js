@@ -38,7 +38,7 @@ function request(form) {
   for (const field of all("[name]", one("#fields", form))) {
     const isOption = field.name.startsWith("option-");
     let value = field.value;
-    if (field.type === "number") value = value === "" ? null : Number(value);
+    if (field.type === "number" || field.type === "range") value = value === "" ? null : Number(value);
     if (field.type === "checkbox") value = field.checked;
     if (field.dataset.kind === "pairs") value = pairs(value);
     if (field.dataset.kind === "list") value = value.split("\n").filter((line) => line.trim());
@@ -100,6 +100,10 @@ function fillExample(form, chip) {
 }
 
 function refresh(form) {
+  for (const range of all("input[type=range]", form)) {
+    const shown = one(`output[for="${range.id}"]`, form);
+    if (shown) shown.textContent = range.value;
+  }
   for (const field of all("[data-max]", form)) count(field);
   showApi(form);
 }

@@ -35,7 +35,13 @@ function onState(event) {
 
 function onChange(event) {
   const panel = panelOf(JSON.parse(event.data));
-  if (panel) refresh(panel);
+  // a text that grows token by token is written by its own script
+  if (panel && !(event.type === "progress" && panel.hasAttribute("data-streams"))) refresh(panel);
+}
+
+function onDelta(event) {
+  const detail = JSON.parse(event.data), panel = panelOf(detail);
+  panel?.dispatchEvent(new CustomEvent("live:delta", { bubbles: true, detail }));
 }
 
 function onDone(event) {
@@ -64,6 +70,7 @@ export function watch() {
   source.addEventListener("open", () => { failures = 0; });
   source.addEventListener("state", onState);
   source.addEventListener("progress", onChange);
+  source.addEventListener("delta", onDelta);
   source.addEventListener("done", onDone);
   source.addEventListener("error", () => { failures += 1; if (failures > 2) poll(); });
 }

@@ -21,6 +21,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from mlcore.bundle import Bundle
 from tests.translator import make_translator
+from tests.writer import make_writer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TASK = "sentiment-analysis"
@@ -159,9 +160,14 @@ def copy_checkout(folder: Path, bundles: Iterable[Bundle]) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_stack(tmp_path_factory: pytest.TempPathFactory, tiny_bundles: dict[str, Bundle]) -> Iterator[Stack]:
-    """The product with a tiny untrained bundle of every task, but a translator that knows a few sentences."""
+    """The product with a tiny untrained bundle of every task, but a translator that knows a few sentences and a slow
+    writer."""
     folder = tmp_path_factory.mktemp("tiny")
-    bundles = {**tiny_bundles, "translation": make_translator(tmp_path_factory.mktemp("translator"))}
+    bundles = {
+        **tiny_bundles,
+        "translation": make_translator(tmp_path_factory.mktemp("translator")),
+        "text-generation": make_writer(tmp_path_factory.mktemp("writer")),
+    }
     running = Stack(copy_checkout(folder / "checkout", bundles.values()), folder / "state")
     running.start()
     yield running

@@ -310,3 +310,36 @@ def test_files_are_translated_and_downloaded(
     page.locator("section:has(#document) button").click()
     expect(page.locator("#document-error")).to_contain_text("no .docx")
     clean(page)
+
+
+def test_a_story_is_begun_stopped_branched_and_still_there(
+    tiny_stack: Stack, page: Page, request: pytest.FixtureRequest
+) -> None:
+    page.goto(f"{tiny_stack.url}/tasks/text-generation/")
+    clean(page)
+    shoot(page, "writing-empty", request)
+    page.fill("#prompt", "The fog lay thick upon the river.")
+    page.evaluate("document.querySelector('#option-max_new_tokens').value = 1000")
+    page.click("[data-run]")
+    expect(page.locator("#result [data-writings] .strip")).not_to_be_empty(timeout=30_000)
+    page.locator("#result form button").click()
+    expect(page.locator("#result")).to_contain_text("What was written is kept", timeout=15_000)
+    expect(page.locator(".cell").first).to_be_visible()
+    address = page.url
+    page.locator(".cell").nth(3).focus()
+    expect(page.locator("[data-detail-place]")).to_contain_text("%")
+    expect(page.locator("[data-branch]").first).to_be_visible()
+    clean(page)
+    shoot(page, "writing", request)
+    page.evaluate("document.querySelector('#option-max_new_tokens').value = 30")
+    branch = page.locator("[data-branch]").first.get_attribute("data-branch")
+    page.locator("[data-branch]").first.click()
+    expect(page.locator("#result")).to_contain_text("30 tokens", timeout=30_000)
+    assert page.url != address
+    assert page.input_value("#prompt") == f"The fog lay thick upon the river.{branch}"
+    page.goto(address)
+    expect(page.locator(".cell").first).to_be_visible()
+    page.reload()
+    expect(page.locator("#result")).to_contain_text("What was written is kept")
+    page.click("[data-again]")
+    expect(page.locator("#result")).to_contain_text("tokens, ended", timeout=60_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -84,12 +85,22 @@ async def create_job(
     prefer: str | None = Header(None, description="`wait=N`: answer when done, after N seconds (30) at most"),
     idempotency_key: str | None = Header(None, alias="Idempotency-Key", description="repeats give the same job"),
 ) -> tuple[int, Any]:
-    """202 with the queued job; 200 where it was done within the time that was waited."""
+    """202 with the queued job; 200 where it was done within the time that was waited; with `stream` its events."""
     pk, notices = await sync_to_async(_create)(request, payload, idempotency_key)
+    if payload.stream:
+        return streams.stream(_told(pk, notices))  # type: ignore[return-value]
     if seconds := _wait_seconds(prefer):
         await streams.wait_for(pk, seconds)
     job, shown = await sync_to_async(_read)(pk, notices)
     return (200 if job.is_terminal else 202), shown
+
+
+async def _told(pk: UUID, notices: list[str]) -> AsyncIterator[str]:
+    """`job` first, then its events from the first one on, at last `result`: the job with its output."""
+    yield streams.sse("job", (await sync_to_async(_read)(pk, notices))[1])
+    async for event in streams.follow_jobs([pk], last="0.0"):
+        yield event
+    yield streams.sse("result", (await sync_to_async(_read)(pk, []))[1])
 
 
 @api.get("/jobs", response={200: JobPage, **_REFUSALS}, tags=["jobs"], summary="List your jobs")
@@ -146,10 +157,14 @@ def job_events(
     token: str = "",
     last_event_id: str | None = Header(None, alias="Last-Event-ID"),
 ) -> StreamingHttpResponse:
-    """Server-sent events: `state`, `delta`, `progress`, `rewind`, `done`."""
+    """Server-sent events: `state`, `delta`, `progress`, `rewind`, `done`; of a growing text from its beginning."""
     job = open_job(request, job_id)
     last = last_event_id if last_event_id and re.fullmatch(r"\d{1,9}\.\d{1,18}", last_event_id) else ""
-    return streams.stream(streams.follow_jobs([job.pk], last=last))
+    if last or not tasks.get(job.task).streams:
+        return streams.stream(streams.follow_jobs([job.pk], last=last))
+    # the row's own partial first: the events may have been lost with Redis
+    known = (job.content.partial or {}).get("parts", {})
+    return streams.stream(streams.follow_jobs([job.pk], last="0.0", known={str(job.pk): known}))
 
 
 @api.get("/events", tags=["jobs"], summary="Follow several jobs in one stream", response=_REFUSALS)

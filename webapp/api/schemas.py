@@ -25,6 +25,7 @@ class JobIn(Schema):
     variant: str | None = None
     inputs: dict[str, Any] = Field(examples=[_TASK.examples[0].inputs])
     options: dict[str, Any] | None = None
+    stream: bool = Field(False, description="answer with the job's events (text/event-stream) instead of the job")
 
 
 class UploadOut(Schema):

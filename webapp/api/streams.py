@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.core.serializers.json import DjangoJSONEncoder
 from django.http import StreamingHttpResponse
 
 from webapp.jobs import queries
@@ -24,7 +25,7 @@ BEAT_S = 1.0  # how often the row is looked at: a place in the queue moves, or R
 def sse(event: str, data: Any, *, event_id: str = "") -> str:
     """One event in the text/event-stream format."""
     head = f"id: {event_id}\n" if event_id else ""
-    return f"{head}event: {event}\ndata: {json.dumps(data)}\n\n"
+    return f"{head}event: {event}\ndata: {json.dumps(data, cls=DjangoJSONEncoder)}\n\n"
 
 
 def stream(parts: AsyncIterator[str]) -> StreamingHttpResponse:
@@ -50,12 +51,20 @@ def _snapshot(jobs: list[UUID]) -> dict[str, dict[str, Any]]:
     return found
 
 
-async def follow_jobs(jobs: list[UUID], *, last: str = "") -> AsyncIterator[str]:
-    """Events of some jobs until all are over: `state` as it changes, `delta` and `progress` as they come, `done`."""
+async def follow_jobs(
+    jobs: list[UUID], *, last: str = "", known: dict[str, dict[str, Any]] | None = None
+) -> AsyncIterator[str]:
+    """Events of some jobs until all are over: `state` as it changes, `delta` and `progress` as they come, `done`.
+
+    `known` are parts of answers, by job and place, that are told first.
+    """
     end = time.monotonic() + LONGEST_S
     open_jobs = {str(pk) for pk in jobs}
     told: dict[str, dict[str, Any]] = {}
     yield "retry: 1000\n\n"
+    for job, parts in (known or {}).items():
+        for place, part in parts.items():
+            yield sse("delta", {"job": job, "index": int(place), "part": part})
     async with Listener(sorted(open_jobs), last=last.replace(".", "-")) as listener:
         while open_jobs and time.monotonic() < end:
             now = await sync_to_async(_snapshot)([UUID(pk) for pk in open_jobs])

@@ -169,7 +169,9 @@ class Server:
                 item = task.preprocess(inputs, job.content.options, assets)
                 if job.content.partial:
                     item = task.resume(item, job.content.partial, assets)
-                    running.held[job.pk].parts = dict(job.content.partial.get("parts", {}))
+                    known = dict(job.content.partial.get("parts", {}))
+                    running.held[job.pk].parts = known
+                    events.publish_many([(job.pk, "rewind", {"index": int(n)}, job.attempts) for n in known])
         except InvalidInput as error:
             self._fail(job, error.message, field=error.field)
         except Exception:
@@ -181,6 +183,12 @@ class Server:
             self.heartbeat.end_step()
 
     def _store(self, running: Running, found: list[tuple[Job, Any]]) -> None:
+        told: list[events.Entry] = []
+        for job, event in found:
+            if isinstance(event, Partial):
+                told += self._keep_partial(job, event, running.held[job.pk])
+            elif isinstance(event, Failed):
+                self._fail_with(job, event.error)
         answers = [
             services.Answer(job, event.output, running.held[job.pk].model_time_s, running.held[job.pk].rows)
             for job, event in found
@@ -188,14 +196,9 @@ class Server:
         ]
         kept = services.succeed(answers)
         self.heartbeat.row.jobs_done += len(kept)
-        done: list[events.Entry] = [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
-        for job, event in found:
-            if isinstance(event, Failed):
-                self._fail_with(job, event.error)
-            elif isinstance(event, Partial):
-                done += self._keep_partial(job, event, running.held[job.pk])
         self.heartbeat.row.batches_done += 1
-        events.publish_many(done)
+        told += [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
+        events.publish_many(told)
 
     @staticmethod
     def _keep_partial(job: Job, event: Partial, held: Held) -> list[events.Entry]:

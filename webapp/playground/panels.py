@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.template import TemplateDoesNotExist
 from django.template.loader import get_template
 from django.urls import reverse
+from django.utils import timezone
 
 from mlcore import task as tasks
 from mlcore.task import Strip
@@ -33,6 +35,7 @@ def context(job: Job, *, token: str = "") -> dict[str, Any]:
         "strip": strip_parts(spec.strip(job.content.inputs, output)) if output is not None else None,
         "result_template": result_template(spec.name),
         "took": duration(job.model_time_s),
+        "is_stopping": _is_stopping(job),
         "is_live": job.status in (Status.QUEUED, Status.RUNNING),
     }
 
@@ -44,6 +47,12 @@ def file_url(pk: str) -> str:
         return ""
     _, _, token = files.public_id(file).partition(":")
     return reverse("photo", args=[file.pk]) + (f"?token={token}" if token else "")
+
+
+def _is_stopping(job: Job) -> bool:
+    """Whether a worker may still bring what it wrote of a job until it was stopped, a moment ago."""
+    recent = job.finished_at is not None and timezone.now() - job.finished_at < timedelta(seconds=3)
+    return bool(job.status == Status.CANCELLED and job.started_at and recent and tasks.get(job.task).streams)
 
 
 def _partial(job: Job) -> list[Any]:

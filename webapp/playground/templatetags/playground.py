@@ -8,6 +8,7 @@ from django.template import Library
 from django.templatetags.static import static
 from django.urls import reverse
 
+from mlcore.fields import Choice
 from mlcore.task import Task
 from webapp.playground.panels import duration, own_template
 
@@ -42,6 +43,20 @@ def percent(share: float) -> str:
 def choice_title(task: Task, option: str, value: str) -> str:
     """The title of an option's value."""
     return str(getattr(task.options[option], "choices", {}).get(value, value))
+
+
+@register.simple_tag
+def choice_title_of(field: Choice, value: str) -> str:
+    """The title of one of a field's choices."""
+    return field.choices.get(value, value)
+
+
+@register.filter
+def last_characters(text: str, number: int) -> str:
+    """The end of a long text, cut at a word."""
+    if len(text) <= number:
+        return text
+    return "… " + text[-number:].split(" ", 1)[-1]
 
 
 @register.simple_tag

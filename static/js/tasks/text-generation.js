@@ -1,0 +1,70 @@
+// Writing on: text appears as it is made; a token opens what else it could have been, and a click branches there.
+const one = (selector, root = document) => root.querySelector(selector);
+const form = one("#run");
+
+// Tokens of the texts that are being written, by job: events may come twice (a second attempt, a reconnect).
+let job = null, texts = [];
+
+document.addEventListener("live:delta", (event) => {
+  const { detail } = event, box = one("[data-writings]", event.target);
+  if (!box || !detail.part?.tokens) return;
+  if (job !== detail.job) { job = detail.job; texts = []; }
+  const tokens = (texts[detail.index] ??= []);
+  if (detail.part.start > tokens.length) return; // its beginning is still to come
+  tokens.splice(detail.part.start, detail.part.tokens.length, ...detail.part.tokens.map((token) => token.text));
+  place(box, detail.index).textContent = tokens.join("");
+});
+
+function place(box, number) {
+  let found = one(`[data-number="${number}"]`, box);
+  if (!found) {
+    found = document.createElement("p");
+    found.className = "strip";
+    found.dir = "auto";
+    found.dataset.number = number;
+    box.append(found);
+  }
+  return found;
+}
+
+// What is shown again from the row must not be shorter than what was seen already.
+document.addEventListener("htmx:afterSettle", () => {
+  document.querySelectorAll("[data-writing-actions], [data-continue]").forEach((hidden) => { hidden.hidden = false; });
+  const box = one("#result [data-writings]");
+  if (!box || one("#result").dataset.id !== job) return;
+  texts.forEach((tokens, number) => {
+    const shown = place(box, number);
+    if (tokens.length > Number(shown.dataset.known ?? 0)) shown.textContent = tokens.join("");
+  });
+});
+
+document.addEventListener("strip:show", (event) => {
+  const written = event.target.closest("[data-written]"), could = one("#result [data-could]");
+  if (!written || !could || event.detail === null) return;
+  const cell = event.target.querySelectorAll(".cell")[event.detail];
+  const step = Number(cell.dataset.step), tokens = JSON.parse(written.dataset.tokens);
+  const before = tokens.slice(0, step).map((token) => token.text).join("");
+  const choices = tokens[step].top.filter((entry) => entry.text !== tokens[step].text && entry.text !== "∎");
+  could.hidden = !choices.length;
+  one("[data-choices]", could).replaceChildren(...choices.map((entry) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "chip";
+    button.dataset.branch = before + entry.text;
+    button.textContent = `${entry.text.replaceAll("\n", "↵").trim() || "␣"} ${Math.round(entry.prob * 100)} %`;
+    return button;
+  }));
+});
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-branch], [data-continue], [data-again]");
+  if (!button || !form) return;
+  const prompt = one("[data-written]")?.dataset.prompt ?? "";
+  form.elements.prompt.value = prompt + (button.dataset.branch ?? button.dataset.continue ?? "");
+  if (form.elements["option-seed"]) form.elements["option-seed"].value = "";
+  form.dispatchEvent(new Event("input", { bubbles: true }));
+  form.requestSubmit();
+  one("#result").scrollIntoView({ block: "nearest" });
+});
+
+document.querySelectorAll("[data-writing-actions], [data-continue]").forEach((hidden) => { hidden.hidden = false; });
