@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import photos, stack, translation
+from benchmarks import generation, photos, stack, translation
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -45,6 +45,17 @@ def table(found: dict[str, Any]) -> str:
     for name, wait in product.get("photo_ms", {}).items():
         aim = "p50 <= 250 ms" if name in photos.TASKS else ""
         rows.append((f"1 user, 1 photo, {name}", f"p50 {wait['p50']} ms, p95 {wait['p95']} ms", aim))
+    for rows_, rate in found["generation"].get("tokens_per_s", {}).items():
+        rows.append((f"writing, {rows_} at once", f"{rate:,.0f} tokens/s", ""))
+    for place, cost in found["generation"].get("ms_of_token", {}).items():
+        rows.append((f"writing, token {place} of one text", f"{cost} ms", "as the first"))
+    if streams := product.get("generation"):
+        alone, together = streams["alone"], streams["together"]
+        rows.append(("1 stream", f"first token {alone['first_ms']} ms, {alone['tokens_per_s']} tokens/s", ""))
+        measured = f"first token p95 {together['first_p95_ms']} ms, {together['each_tokens_per_s']} tokens/s each"
+        rows.append((f"{together['streams']} streams at once", measured, ""))
+        rows.append(("all of them against one alone", f"{together['gain']} x", ">= 5 x"))
+        rows.append(("from stop to the last token", f"{streams['stop_ms']} ms", "<= 200 ms"))
     for name, rate in found["translation"].get("sentences_per_s", {}).items():
         rows.append((f"translation, {name}", f"{rate:,.0f} sentences/s", ""))
     if shares := found["translation"].get("shares"):
@@ -81,6 +92,7 @@ def main() -> int:
         "machine": machine(),
         "predictor": _alone("benchmarks.predictor"),
         "photos": _alone("benchmarks.photos") if photos.shipped() else {},
+        "generation": _alone("benchmarks.generation") if generation.shipped() else {},
         "translation": _alone("benchmarks.translation") if translation.shipped() else {},
         "stack": stack.measure(),
     }

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import photos, translation
+from benchmarks import generation, photos, translation
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "sentiment-analysis"
@@ -161,6 +161,8 @@ def measure(seconds: int = 20) -> dict[str, Any]:
                 found[f"{users} users, {words} words"] = product.load(users, seconds, words)
             if photos.shipped():
                 found["photo_ms"] = photos.through(product.url)
+            if generation.shipped():
+                found["generation"] = generation.through(product.url)
             if translation.shipped():
                 found["translation_ms"] = translation.through(product.url)
             found["memory_mb"] = product.memory_mb()

@@ -44,7 +44,7 @@ document.addEventListener("strip:show", (event) => {
   const cell = event.target.querySelectorAll(".cell")[event.detail];
   const step = Number(cell.dataset.step), tokens = JSON.parse(written.dataset.tokens);
   const before = tokens.slice(0, step).map((token) => token.text).join("");
-  const choices = tokens[step].top.filter((entry) => entry.text !== tokens[step].text && entry.text !== "∎");
+  const choices = tokens[step].top.filter((entry) => entry.text !== tokens[step].text && !/[∎\ufffd]/.test(entry.text));
   could.hidden = !choices.length;
   one("[data-choices]", could).replaceChildren(...choices.map((entry) => {
     const button = document.createElement("button");

@@ -1,0 +1,151 @@
+"""Tokens a second of the writer, alone and sixteen at once; the cost of late tokens; waits through the whole stack.
+
+`python -m benchmarks.generation` prints the first as JSON; `through(product)` measures the second.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+TASK = "text-generation"
+STREAMS = 16
+TOKENS = 200
+PROMPT = "The fog lay thick upon the river when we left the house, and"
+
+
+def shipped() -> bool:
+    """Whether the bundle is there."""
+    from mlcore import bundle
+
+    return TASK in {path.parent.name for path in bundle.shipped()}
+
+
+def measure() -> dict[str, Any]:
+    """Tokens a second by rows in the batch; milliseconds of tokens 10 and 900 of one text, and the state's bytes."""
+    from mlcore import generation
+    from mlcore.__main__ import find_bundle
+    from mlcore.predictor import Predictor
+
+    predictor = Predictor(find_bundle(TASK))
+    rates: dict[str, float] = {}
+    for rows in (1, 4, STREAMS):
+        engine = predictor.engine(rows)
+        for seed in range(rows):
+            engine.add(seed, predictor.prepare({"prompt": PROMPT}, {"seed": seed, "max_new_tokens": TOKENS}))
+        started = time.perf_counter()
+        while engine.rows:
+            engine.step()
+        rates[str(rows)] = round(rows * TOKENS / (time.perf_counter() - started), 1)
+    generation.STEP_S = 0.0  # one token a step
+    engine = predictor.engine(1)
+    engine.add(0, predictor.prepare({"prompt": PROMPT}, {"seed": 1, "max_new_tokens": 1_000}))
+    taken: list[float] = []
+    while engine.rows:
+        started = time.perf_counter()
+        engine.step()
+        taken.append(1000 * (time.perf_counter() - started))
+    late = {
+        str(place): round(statistics.median(taken[place - 8 : place + 8]), 2)
+        for place in (10, min(900, len(taken) - 9))
+    }
+    return {"tokens_per_s": rates, "ms_of_token": late}
+
+
+class _Stream:
+    """One person: a create request that streams; when tokens came."""
+
+    def __init__(self, url: str, seed: int, tokens: int) -> None:
+        self.connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+        self.body = {
+            "task": TASK,
+            "inputs": {"prompt": PROMPT},
+            "options": {"seed": seed, "max_new_tokens": tokens},
+            "stream": True,
+        }
+        self.first_s, self.seconds, self.tokens = 0.0, 0.0, 0
+        self.job: dict[str, Any] = {}
+
+    def events(self) -> Iterator[tuple[str, Any]]:
+        """(event, data) as they come."""
+        self.connection.request("POST", "/api/v1/jobs", json.dumps(self.body), {"Content-Type": "application/json"})
+        event = ""
+        for raw in self.connection.getresponse():
+            line = raw.decode().rstrip("\n")
+            if line.startswith("event: "):
+                event = line[7:]
+            elif line.startswith("data: "):
+                yield event, json.loads(line[6:])
+
+    def run(self) -> None:
+        """Read to the end."""
+        started = time.monotonic()
+        for event, data in self.events():
+            if event == "delta":
+                self.first_s = self.first_s or time.monotonic() - started
+                self.tokens = data["part"]["start"] + len(data["part"]["tokens"])
+            elif event == "result":
+                self.job = data
+        self.seconds = time.monotonic() - started
+
+
+def through(url: str) -> dict[str, Any]:
+    """One stream alone, sixteen at once, and how long a stop takes."""
+    _Stream(url, 1, 20).run()  # warms up
+    alone = _Stream(url, 1, TOKENS)
+    alone.run()
+    streams = [_Stream(url, seed, TOKENS) for seed in range(STREAMS)]
+    threads = [threading.Thread(target=stream.run) for stream in streams]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = time.monotonic() - started
+    bad = [stream.job.get("error") for stream in streams if stream.job.get("status") != "succeeded"]
+    if bad:
+        raise SystemExit(f"A stream did not end well: {bad[0]}")
+    total = sum(len(stream.job["output"]["tokens"]) for stream in streams)
+    own = len(alone.job["output"]["tokens"]) / alone.seconds
+    return {
+        "alone": {"first_ms": round(1000 * alone.first_s), "tokens_per_s": round(own, 1)},
+        "together": {
+            "streams": STREAMS,
+            "first_p95_ms": round(1000 * sorted(stream.first_s for stream in streams)[int(0.95 * STREAMS) - 1]),
+            "each_tokens_per_s": round(statistics.median(s.tokens / s.seconds for s in streams), 1),
+            "tokens_per_s": round(total / whole, 1),
+            "gain": round(total / whole / own, 2),
+        },
+        "stop_ms": _stop(url),
+    }
+
+
+def _stop(url: str) -> int:
+    """From the request to stop until no token comes any more, median of five."""
+    taken = []
+    for seed in range(5):
+        stream = _Stream(url, seed, 1_000)
+        other = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+        address, asked, last = "", 0.0, 0.0
+        for event, data in stream.events():
+            if event == "job":
+                address = data["urls"]["cancel"]
+            elif event == "delta":
+                last = time.monotonic()
+                if not asked and data["part"]["start"] > 20:
+                    asked = time.monotonic()
+                    other.request("POST", address)
+                    other.getresponse().read()
+        taken.append(max(0.0, last - asked))
+    return round(1000 * statistics.median(taken))
+
+
+if __name__ == "__main__":
+    json.dump(measure(), sys.stdout)
