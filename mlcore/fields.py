@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from mlcore.errors import InvalidInput
 
@@ -78,7 +78,7 @@ class Text(Field):
     def check(self, name: str, value: Any) -> str:
         """Refuse what is no text, blank, too long, or cannot be stored and shown."""
         if not isinstance(value, str):
-            raise InvalidInput(name, f"“{self.title or name}” must be text in quotes, not {_kind(value)}.")
+            raise InvalidInput(name, f"“{self.title or name}” must be text in quotes, not {kind_of(value)}.")
         if len(value) > self.max_length:
             raise InvalidInput(
                 name,
@@ -116,7 +116,7 @@ class Number(Field):
     def check(self, name: str, value: Any) -> float:
         """Refuse booleans, texts, NaN, infinities and what is out of bounds."""
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidInput(name, f"“{self.title or name}” must be a number, not {_kind(value)}.")
+            raise InvalidInput(name, f"“{self.title or name}” must be a number, not {kind_of(value)}.")
         if not math.isfinite(value):
             raise InvalidInput(name, f"“{self.title or name}” must be a finite number.")
         low = self.minimum is not None and value < self.minimum
@@ -167,7 +167,7 @@ class Boolean(Field):
     def check(self, name: str, value: Any) -> bool:
         """Only JSON's own true and false."""
         if not isinstance(value, bool):
-            raise InvalidInput(name, f"“{self.title or name}” must be true or false, not {_kind(value)}.")
+            raise InvalidInput(name, f"“{self.title or name}” must be true or false, not {kind_of(value)}.")
         return value
 
     def parse(self, text: str) -> Any:
@@ -188,7 +188,7 @@ class Choice(Field):
     def check(self, name: str, value: Any) -> str:
         """Refuse what is not among the choices, and name them."""
         if not isinstance(value, str) or value not in self.choices:
-            shown = repr(value) if isinstance(value, str) and len(value) <= 40 else _kind(value)
+            shown = repr(value) if isinstance(value, str) and len(value) <= 40 else kind_of(value)
             raise InvalidInput(
                 name, f"“{self.title or name}” cannot be {shown}. Choose one of: {', '.join(self.choices)}."
             )
@@ -197,49 +197,6 @@ class Choice(Field):
     def schema(self) -> dict[str, Any]:
         """JSON Schema: an enumeration."""
         return {**super().schema(), "type": "string", "enum": list(self.choices)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileField(Field):
-    """A file: a path for the command line, the id of an upload for the server; a task gets a local path of it."""
-
-    media: ClassVar[str]  # what kind of file
-    noun: ClassVar[str]
-
-    def check(self, name: str, value: Any) -> str:
-        """Refuse what cannot name a file."""
-        if not isinstance(value, str) or not value.strip() or len(value) > 4096 or "\0" in value:
-            raise InvalidInput(name, f"“{self.title or name}” must name {self.noun}, not {_kind(value)}.")
-        return value
-
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema: a string, or the bytes themselves, which the server stores as an upload first."""
-        named = {"type": "string", "minLength": 1, "maxLength": 4096}
-        inside: dict[str, Any] = {
-            "type": "object",
-            "properties": {
-                "base64": {"type": "string", "contentEncoding": "base64"},
-                "name": {"type": "string", "maxLength": 200},
-            },
-            "required": ["base64"],
-        }
-        return {**super().schema(), "anyOf": [named, {**inside, "additionalProperties": False}]}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image(FileField):
-    """A photo; what is in the file is checked when it is decoded (`mlcore.media.image`)."""
-
-    media: ClassVar[str] = "image"
-    noun: ClassVar[str] = "a photo"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Document(FileField):
-    """A text document; what is in it is checked when it is read (`mlcore.media.document`)."""
-
-    media: ClassVar[str] = "document"
-    noun: ClassVar[str] = "a document"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +210,7 @@ class List(Field):
     def check(self, name: str, value: Any) -> list[Any]:
         """Check the length, then each item under the name `name[index]`."""
         if not isinstance(value, list):
-            raise InvalidInput(name, f"“{self.title or name}” must be a list, not {_kind(value)}.")
+            raise InvalidInput(name, f"“{self.title or name}” must be a list, not {kind_of(value)}.")
         if len(value) < self.min_items or (self.max_items is not None and len(value) > self.max_items):
             allowed = _bounds(self.min_items, self.max_items)
             raise InvalidInput(name, f"“{self.title or name}” has {len(value)} items; allowed: {allowed}.")
@@ -282,55 +239,12 @@ class Record(Field):
     def check(self, name: str, value: Any) -> dict[str, Any]:
         """Check each field under the name `name.key`; keys that are not known are refused."""
         if not isinstance(value, dict):
-            raise InvalidInput(name, f"“{self.title or name}” must be an object, not {_kind(value)}.")
+            raise InvalidInput(name, f"“{self.title or name}” must be an object, not {kind_of(value)}.")
         return clean_fields(self.fields, value, kind="key", prefix=f"{name}.")
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema: an object that allows no other keys."""
         return {**super().schema(), **object_schema(self.fields)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pairs(Field):
-    """Pairs of short texts, as a glossary's terms and what they become."""
-
-    max_items: int = 100
-    max_length: int = 100  # characters of each side
-
-    def check(self, name: str, value: Any) -> list[list[str]]:
-        """Refuse what is no list of pairs of texts, and terms that come twice."""
-        if not isinstance(value, list | tuple):
-            raise InvalidInput(name, f"“{self.title or name}” must be a list of pairs, not {_kind(value)}.")
-        if len(value) > self.max_items:
-            raise InvalidInput(name, f"“{self.title or name}” has {len(value):,} pairs; at most {self.max_items:,}.")
-        side = Text(title=self.title, max_length=self.max_length)
-        found: dict[str, str] = {}
-        for place, pair in enumerate(value):
-            here = f"{name}[{place}]"
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise InvalidInput(here, "A pair is a list of two texts: the term, and what it becomes.")
-            term, wanted = (side.check(here, part).strip() for part in pair)
-            if found.setdefault(term, wanted) != wanted:
-                raise InvalidInput(here, f"“{term}” stands here twice, with different translations.")
-        return [[term, wanted] for term, wanted in found.items()]
-
-    def parse(self, text: str) -> Any:
-        """Lines `term = translation`; a term alone stays as it is."""
-        lines = [line for line in text.splitlines() if line.strip()]
-        parts = [[part.strip() for part in line.split("=", 1)] for line in lines]
-        return [[pair[0], pair[1] if len(pair) == 2 and pair[1] else pair[0]] for pair in parts] or None
-
-    def show(self, value: Any) -> Any:
-        """Pairs as lines; what could not be read stays as it was typed."""
-        if not isinstance(value, list):
-            return value
-        return "\n".join(pair[0] if pair[0] == pair[1] else f"{pair[0]} = {pair[1]}" for pair in value)
-
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema: an array of arrays of two strings."""
-        side = {"type": "string", "minLength": 1, "maxLength": self.max_length}
-        pair = {"type": "array", "items": side, "minItems": 2, "maxItems": 2}
-        return {**super().schema(), "type": "array", "items": pair, "maxItems": self.max_items}
 
 
 InputKind = Literal["input", "option", "key"]
@@ -339,7 +253,7 @@ InputKind = Literal["input", "option", "key"]
 def clean_fields(fields: Mapping[str, Field], values: Any, *, kind: InputKind, prefix: str = "") -> dict[str, Any]:
     """Clean an object field by field; an unknown name is refused, and the known ones are listed."""
     if not isinstance(values, Mapping):
-        raise InvalidInput(prefix.rstrip(".") or f"{kind}s", f"This must be an object, not {_kind(values)}.")
+        raise InvalidInput(prefix.rstrip(".") or f"{kind}s", f"This must be an object, not {kind_of(values)}.")
     for name in values:
         if name not in fields:
             shown = str(name)[:60].encode("utf-8", "replace").decode()
@@ -359,6 +273,6 @@ def object_schema(fields: Mapping[str, Field]) -> dict[str, Any]:
     return {**found, "required": required} if required else found
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), "null" if value is None else type(value).__name__)

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlcore.predictor import Engine, Event, Failed, Final, Partial, Predictor
+from mlcore.engine import Engine, Event, Failed, Final, Partial
+from mlcore.predictor import Predictor
 from mlcore.task import JSON, Item
 
 Key = TypeVar("Key", bound=Hashable)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from mlcore.errors import InvalidInput
+
 NAMES: Mapping[str, str] = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español"}
 # Those that ours are most often taken for; a short text is judged among these, not among all that there are.
 _NEIGHBOURS = ("nl", "it", "pt", "sv")
@@ -55,3 +57,15 @@ def detect(text: str) -> Detected:
     if confidence < SURE:
         return Detected("", confidence)
     return Detected(code, confidence) if code in NAMES else Detected("", confidence, _FOREIGN[code])
+
+
+def check_direction(source: str, target: str, *, field: str) -> None:
+    """InvalidInput where there is no model from one language to the other: one of them is English."""
+    name = NAMES
+    if source == target:
+        raise InvalidInput(field, f"The text is in {name[source]} already. Choose another language to translate to.")
+    if "en" not in (source, target):
+        raise InvalidInput(
+            field,
+            f"There is no model from {name[source]} to {name[target]}. Translate to English first, then on from there.",
+        )

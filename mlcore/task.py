@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlcore.errors import InvalidInput
-from mlcore.fields import Document, Field, FileField, clean_fields, object_schema
+from mlcore.fields import Field, clean_fields, object_schema
+from mlcore.media.fields import Document, FileField
 
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlcore.fields import Field, Image
+from mlcore.fields import Field
 from mlcore.media import decoder
+from mlcore.media.fields import Image
 from mlcore.task import JSON, Example, Item, Task
 
 _SCENES = Path(__file__).resolve().parent.parent / "examples" / "scenes"

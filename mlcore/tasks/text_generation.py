@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlcore.errors import InvalidInput
 from mlcore.fields import Choice, Field, Integer, List, Number, Record, Text
 from mlcore.subwords import TextTokenizer
 from mlcore.task import JSON, Cell, Example, Item, Strip, Task, register
+from mlcore.writing import Writing
 
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle
@@ -26,8 +22,6 @@ VOICES: Mapping[str, str] = {
     **{"poetry": "Poetry", "novels": "Novels around 1900", "reviews": "Film reviews"},
 }
 READ = 8_000  # characters of a prompt that are read, its last ones
-_BANNED = Path(__file__).resolve().parent.parent / "examples" / "banned_words.json"
-_WORD = re.compile(r"[^\W\d_]+")
 _TOKEN = Record(
     fields={
         "text": Text(title="Token", allow_blank=True),
@@ -49,108 +43,12 @@ _REASON = Choice(
 )
 
 
-@cache
-def banned_words() -> frozenset[str]:
-    """SHA-256 of words that are never written, in lower case: the repository does not spell them."""
-    return frozenset(json.loads(_BANNED.read_text(encoding="ascii")))
-
-
-def is_banned(word: str) -> bool:
-    """Whether a word is never written."""
-    return hashlib.sha256(word.lower().encode()).hexdigest() in banned_words()
-
-
 @dataclass(frozen=True)
 class Assets:
     """What a bundle brings along."""
 
     tokenizer: TextTokenizer
     voices: tuple[str, ...]
-
-
-@dataclass
-class Writing:
-    """One text while it is written: what `mlcore.generation` asks and tells."""
-
-    tokenizer: TextTokenizer
-    prompt: list[int]
-    voice: int
-    number: int
-    limit: int
-    stops: tuple[str, ...]
-    written: list[int] = field(default_factory=list)
-    tokens: list[JSON] = field(default_factory=list)
-    raw: bytearray = field(default_factory=bytearray)  # of all tokens; a character may be several of them
-    reason: str = ""
-    told: int = 0  # tokens that were told
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has ended."""
-        return bool(self.reason)
-
-    @property
-    def text(self) -> str:
-        """What was written, without the stop string."""
-        text = self.raw.decode("utf-8", "ignore")
-        if self.reason == "stop":
-            return text[: min(text.index(stop) for stop in self.stops if stop in text)]
-        return text
-
-    def allows(self, token: int) -> bool:
-        """No special symbols but the end, no heading's mark, no half of a character before others, no banned word."""
-        if token == self.tokenizer.eos_id:
-            return bool(self.written)
-        piece = self.tokenizer.raw[token]
-        if not piece or b"#" in piece or min(piece) < 9 or not _is_text(bytes(self.raw[-4:]) + piece):
-            return False
-        if len(piece) == 1 and piece[0] < 32 and piece not in b"\n\t":
-            return False
-        tail = self.raw[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
-        return not any(map(is_banned, _WORD.findall(tail)[-2:]))
-
-    def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        """Take the next token."""
-        if token == self.tokenizer.eos_id:
-            self.reason = "eos"
-            return
-        before = self.raw.decode("utf-8", "ignore")
-        self.written.append(token)
-        self.raw += self.tokenizer.raw[token]
-        now = self.raw.decode("utf-8", "ignore")
-        shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in top]
-        self.tokens.append({"text": now[len(before) :], "logprob": round(logprob, 4), "top": shown})
-        longest = max(map(len, self.stops), default=0)
-        if any(stop in now[-longest - len(now) + len(before) :] for stop in self.stops):
-            self.reason = "stop"
-        elif len(self.written) >= self.limit:
-            self.reason = "length"
-
-    def _shown(self, token: int) -> str:
-        return "∎" if token == self.tokenizer.eos_id else self.tokenizer.raw[token].decode("utf-8", "replace")
-
-    def fresh(self) -> JSON:
-        """Tokens that were not told yet, and where they stand."""
-        start, self.told = self.told, len(self.tokens)
-        if start == self.told:
-            return {}
-        return {"start": start, "ids": self.written[start:], "tokens": self.tokens[start:]}
-
-    def output(self) -> JSON:
-        """The whole continuation."""
-        return {"generated_text": self.text, "finish_reason": self.reason or "cancelled", "tokens": self.tokens}
-
-
-def _is_text(tail: bytes) -> bool:
-    """Whether bytes end as UTF-8 may: complete, or in the middle of a character that may still be completed."""
-    for start in range(min(4, len(tail))):
-        try:
-            tail[start:].decode()
-            return True
-        except UnicodeDecodeError as error:
-            if error.reason == "unexpected end of data" and error.start + start > len(tail) - 4:
-                return True
-    return False
 
 
 @dataclass(frozen=True)

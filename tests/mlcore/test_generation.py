@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from mlcore import task
+from mlcore import task, writing
 from mlcore.bundle import Bundle
+from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import InvalidInput
 from mlcore.generation import draw, uniform
-from mlcore.predictor import Failed, Final, Partial, Predictor
+from mlcore.predictor import Predictor
 from mlcore.subwords import TextTokenizer
-from mlcore.tasks import text_generation as module
 from mlcore.training.voices import CarriedLoss, StreamBatches, bits_per_character, nats
 
 SPEC = task.get("text-generation")
@@ -225,15 +225,15 @@ def test_repetition_is_penalised_and_what_is_not_allowed_passed_over() -> None:
 
 def test_banned_words_never_come_out_not_even_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     banned = frozenset({hashlib.sha256(b"fog").hexdigest()})
-    monkeypatch.setattr(module, "banned_words", lambda: banned)
+    monkeypatch.setattr(writing, "banned_words", lambda: banned)
     tokenizer = TextTokenizer.train(["a fog in the street of fo g"] * 40, vocab_size=300)
-    writing = module.Writing(tokenizer, [5], 0, 0, 100, ())
+    text = writing.Writing(tokenizer, [5], 0, 0, 100, ())
     for piece in tokenizer.encode(" the fo"):
-        assert writing.allows(piece)
-        writing.push(piece, -1.0, [])
+        assert text.allows(piece)
+        text.push(piece, -1.0, [])
     (g,) = tokenizer.encode("g")
-    assert not writing.allows(g)
-    assert module.is_banned("FOG")
+    assert not text.allows(g)
+    assert writing.is_banned("FOG")
 
 
 def test_half_a_character_is_never_left_behind(predictor: Predictor) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mlcore.bundle import Bundle
-from mlcore.predictor import Failed, Final, Predictor, close
+from mlcore.engine import Failed, Final
+from mlcore.predictor import Predictor, close
 
 
 @pytest.fixture

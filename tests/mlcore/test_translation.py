@@ -9,8 +9,9 @@ import pytest
 
 from mlcore import languages, task
 from mlcore.bundle import Bundle
+from mlcore.engine import Final, Partial
 from mlcore.errors import InvalidInput
-from mlcore.predictor import Final, Partial, Predictor, close
+from mlcore.predictor import Predictor, close
 from mlcore.task import Product
 from tests.translator import KNOWN, make_translator
 

@@ -23,7 +23,7 @@ def work(db: None, tiny_bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPa
     """A worker that tells of every token and stores each at once."""
     registry.activate(registry.install(tiny_bundles[TASK].path, shipped=True))
     monkeypatch.setattr("mlcore.generation.STEP_S", 0.0)
-    monkeypatch.setattr("webapp.jobs.worker.KEEP_PARTIAL_S", 0.0)
+    monkeypatch.setattr("webapp.jobs.answers.KEEP_PARTIAL_S", 0.0)
     monkeypatch.setattr("webapp.jobs.worker.CANCEL_CHECK_S", 0.0)
     return Server(["fast"], device="cpu")
 

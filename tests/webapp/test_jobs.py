@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from mlcore.errors import InvalidInput
-from webapp.jobs import claims, queries, services, upkeep
+from webapp.jobs import answers, claims, queries, services, upkeep
 from webapp.jobs.models import Batch, Job, Status, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.worker import Server
@@ -61,7 +61,7 @@ def test_a_stale_worker_cannot_write() -> None:
     Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert upkeep.sweep() == 1
     (fresh,) = claim()
-    assert not services.succeed([services.Answer(stale, {"label": "neutral", "score": 1.0}, 1, 1)])
+    assert not answers.succeed([answers.Answer(stale, {"label": "neutral", "score": 1.0}, 1, 1)])
     assert services.fail(fresh, "no")
     assert reload(fresh).status == Status.FAILED
 
@@ -109,7 +109,7 @@ def test_a_cancelled_job_stays_cancelled(run_jobs: Callable[[], None]) -> None:
     (held,) = claim()
     assert held.pk == running.pk
     assert services.cancel(running)
-    assert not services.succeed([services.Answer(held, {"label": "neutral", "score": 1.0}, 1, 1)])
+    assert not answers.succeed([answers.Answer(held, {"label": "neutral", "score": 1.0}, 1, 1)])
     run_jobs()
     assert {reload(job).status for job in (waiting, running)} == {Status.CANCELLED}
     assert not services.cancel(waiting)

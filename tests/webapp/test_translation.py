@@ -72,7 +72,7 @@ def test_the_page_shows_pickers_and_keeps_what_was_refused(client: Client, work:
 
 
 def test_parts_are_stored_and_told_as_they_come(client: Client, work: Callable, monkeypatch: Any) -> None:
-    monkeypatch.setattr("webapp.jobs.worker.KEEP_PARTIAL_S", 0.0)
+    monkeypatch.setattr("webapp.jobs.answers.KEEP_PARTIAL_S", 0.0)
     told: list[tuple] = []
     monkeypatch.setattr("webapp.jobs.events.publish_many", told.extend)
     job = submit(client, text=f"{KNOWN[0][0]} " * 100)

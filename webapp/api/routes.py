@@ -12,30 +12,26 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.core import signing
 from django.db.models import Q
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
-from ninja import File, Header, NinjaAPI, Query
-from ninja.files import UploadedFile
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from ninja import Header, NinjaAPI, Query
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
-from webapp.api import errors, streams
+from webapp.api import errors, streams, uploads
 from webapp.api.access import caller, open_batch, open_job
 from webapp.api.schemas import (
+    REFUSALS,
     BatchCreated,
     BatchIn,
     BatchOut,
-    ErrorOut,
-    FeedbackIn,
-    FeedbackOut,
     JobIn,
     JobOut,
     JobPage,
     TaskOut,
-    UploadOut,
     batch_json,
     job_json,
 )
-from webapp.jobs import feedback, files, services
+from webapp.jobs import services
 from webapp.jobs.models import Batch, Job
 from webapp.registry.models import ModelVersion
 from webapp.registry.services import ModelUnavailable, active
@@ -48,11 +44,11 @@ api = NinjaAPI(
     description="Run recurrent-network models: create a job, then wait for it, follow its events or fetch it.",
 )
 errors.install(api)
+api.add_router("", uploads.router)
 
 _LONGEST_WAIT_S = 30
 _PAGE = 50
 _FORMULA = re.compile(r"[\t\r]*(=|[+\-@][^\n]*[(|!])")
-_REFUSALS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 413, 415, 422, 429, 503), ErrorOut)
 _IGNORED_KEY = "Idempotency-Key was ignored: it needs a signed-in user, an API key or a browser session."
 
 
@@ -78,7 +74,7 @@ def _read(pk: UUID, notices: list[str]) -> tuple[Job, dict[str, Any]]:
     return job, job_json(job, notices=notices)
 
 
-@api.post("/jobs", response={200: JobOut, 202: JobOut, **_REFUSALS}, tags=["jobs"], summary="Run a task")
+@api.post("/jobs", response={200: JobOut, 202: JobOut, **REFUSALS}, tags=["jobs"], summary="Run a task")
 async def create_job(
     request: HttpRequest,
     payload: JobIn,
@@ -103,7 +99,7 @@ async def _told(pk: UUID, notices: list[str]) -> AsyncIterator[str]:
     yield streams.sse("result", (await sync_to_async(_read)(pk, []))[1])
 
 
-@api.get("/jobs", response={200: JobPage, **_REFUSALS}, tags=["jobs"], summary="List your jobs")
+@api.get("/jobs", response={200: JobPage, **REFUSALS}, tags=["jobs"], summary="List your jobs")
 def list_jobs(request: HttpRequest, cursor: str = "", task: str = "", status: str = "") -> dict[str, Any]:
     """Your jobs, newest first, 50 a page; jobs of batches are listed under their batch."""
     rows = Job.objects.filter(caller(request).query, batch=None).select_related("content", "version")
@@ -129,13 +125,13 @@ def _open_cursor(cursor: str) -> list[str]:
         raise InvalidInput("cursor", "This cursor was not given by this server. Start without one.") from error
 
 
-@api.get("/jobs/{uuid:job_id}", response={200: JobOut, **_REFUSALS}, tags=["jobs"], summary="Read a job")
+@api.get("/jobs/{uuid:job_id}", response={200: JobOut, **REFUSALS}, tags=["jobs"], summary="Read a job")
 def get_job(request: HttpRequest, job_id: UUID, token: str = "") -> dict[str, Any]:
     """A job as it stands now."""
     return job_json(open_job(request, job_id))
 
 
-@api.post("/jobs/{uuid:job_id}/cancel", response={200: JobOut, **_REFUSALS}, tags=["jobs"], summary="Cancel a job")
+@api.post("/jobs/{uuid:job_id}/cancel", response={200: JobOut, **REFUSALS}, tags=["jobs"], summary="Cancel a job")
 def cancel_job(request: HttpRequest, job_id: UUID, token: str = "") -> dict[str, Any]:
     """Stop a job; one that is over stays as it is."""
     job = open_job(request, job_id)
@@ -143,14 +139,14 @@ def cancel_job(request: HttpRequest, job_id: UUID, token: str = "") -> dict[str,
     return _read(job.pk, [])[1]
 
 
-@api.delete("/jobs/{uuid:job_id}", response={204: None, **_REFUSALS}, tags=["jobs"], summary="Erase a job")
+@api.delete("/jobs/{uuid:job_id}", response={204: None, **REFUSALS}, tags=["jobs"], summary="Erase a job")
 def delete_job(request: HttpRequest, job_id: UUID, token: str = "") -> tuple[int, None]:
     """Erase a job with its inputs and output, for good."""
     services.erase(open_job(request, job_id))
     return 204, None
 
 
-@api.get("/jobs/{uuid:job_id}/events", tags=["jobs"], summary="Follow a job", response=_REFUSALS)
+@api.get("/jobs/{uuid:job_id}/events", tags=["jobs"], summary="Follow a job", response=REFUSALS)
 def job_events(
     request: HttpRequest,
     job_id: UUID,
@@ -167,43 +163,13 @@ def job_events(
     return streams.stream(streams.follow_jobs([job.pk], last="0.0", known={str(job.pk): known}))
 
 
-@api.get("/events", tags=["jobs"], summary="Follow several jobs in one stream", response=_REFUSALS)
+@api.get("/events", tags=["jobs"], summary="Follow several jobs in one stream", response=REFUSALS)
 def events(request: HttpRequest, job: list[UUID] = Query(..., max_length=100)) -> StreamingHttpResponse:  # noqa: B008
     """As for one job; each event names its `job`."""
     return streams.stream(streams.follow_jobs([open_job(request, pk).pk for pk in job]))
 
 
-@api.post("/uploads", response={201: UploadOut, **_REFUSALS}, tags=["uploads"], summary="Upload a file")
-def create_upload(request: HttpRequest, file: File[UploadedFile]) -> tuple[int, dict[str, Any]]:
-    """Keep a photo or document, to be named by its id in a job's inputs. Without account or session the id opens it."""
-    stored = files.store(file.chunks(), owner=caller(request), name=file.name or "")
-    return 201, {"id": files.public_id(stored), "size": stored.size, "sha256": stored.sha256}
-
-
-@api.get("/files/{file_id}", tags=["uploads"], summary="Download a document", response=_REFUSALS)
-def download_file(request: HttpRequest, file_id: str, token: str = "") -> FileResponse:
-    """A document of yours, or one that a job of yours made; its id may carry its token, as uploads' ids do."""
-    named = file_id if ":" in file_id or not token else f"{file_id}:{token}"
-    try:
-        found = files.open_named(named, owner=caller(request), field="file_id")
-    except InvalidInput as error:
-        raise Http404 from error
-    if found.media != "document":
-        raise Http404
-    return files.attachment(found)
-
-
-@api.post(
-    "/jobs/{uuid:job_id}/feedback", response={201: FeedbackOut, **_REFUSALS}, tags=["jobs"], summary="Propose better"
-)
-def propose(request: HttpRequest, job_id: UUID, payload: FeedbackIn, token: str = "") -> tuple[int, dict[str, Any]]:
-    """What the answer, or one part of it, should have been; administrators review it."""
-    job = open_job(request, job_id)
-    stored = feedback.propose(job, payload.theirs, part=payload.part, owner=caller(request))
-    return 201, {"part": stored.part, "ours": stored.ours, "theirs": stored.theirs}
-
-
-@api.post("/batches", response={202: BatchCreated, **_REFUSALS}, tags=["batches"], summary="Run a task many times")
+@api.post("/batches", response={202: BatchCreated, **REFUSALS}, tags=["batches"], summary="Run a task many times")
 def create_batch(request: HttpRequest, payload: BatchIn) -> tuple[int, dict[str, Any]]:
     """Up to 1,000 items; a bad one is told at its place and refuses no other."""
     batch, results = services.submit_batch(
@@ -219,14 +185,14 @@ def create_batch(request: HttpRequest, payload: BatchIn) -> tuple[int, dict[str,
     return 202, {"batch": batch_json(batch), "jobs": shown}
 
 
-@api.get("/batches/{uuid:batch_id}", response={200: BatchOut, **_REFUSALS}, tags=["batches"], summary="Read a batch")
+@api.get("/batches/{uuid:batch_id}", response={200: BatchOut, **REFUSALS}, tags=["batches"], summary="Read a batch")
 def get_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> dict[str, Any]:
     """How the jobs of a batch stand."""
     return batch_json(open_batch(request, batch_id))
 
 
 @api.post(
-    "/batches/{uuid:batch_id}/cancel", response={200: BatchOut, **_REFUSALS}, tags=["batches"], summary="Cancel a batch"
+    "/batches/{uuid:batch_id}/cancel", response={200: BatchOut, **REFUSALS}, tags=["batches"], summary="Cancel a batch"
 )
 def cancel_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> dict[str, Any]:
     """Stop what is left of a batch."""
@@ -235,20 +201,20 @@ def cancel_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> dict[
     return batch_json(batch)
 
 
-@api.delete("/batches/{uuid:batch_id}", response={204: None, **_REFUSALS}, tags=["batches"], summary="Erase a batch")
+@api.delete("/batches/{uuid:batch_id}", response={204: None, **REFUSALS}, tags=["batches"], summary="Erase a batch")
 def delete_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> tuple[int, None]:
     """Erase a batch with all its jobs, for good."""
     services.erase(open_batch(request, batch_id))
     return 204, None
 
 
-@api.get("/batches/{uuid:batch_id}/events", tags=["batches"], summary="Follow a batch", response=_REFUSALS)
+@api.get("/batches/{uuid:batch_id}/events", tags=["batches"], summary="Follow a batch", response=REFUSALS)
 def batch_events(request: HttpRequest, batch_id: UUID, token: str = "") -> StreamingHttpResponse:
     """Server-sent events: `progress` {done, total, unit}, then `done`."""
     return streams.stream(streams.follow_batch(open_batch(request, batch_id)))
 
 
-@api.get("/batches/{uuid:batch_id}/output.csv", tags=["batches"], summary="Answers as CSV", response=_REFUSALS)
+@api.get("/batches/{uuid:batch_id}/output.csv", tags=["batches"], summary="Answers as CSV", response=REFUSALS)
 def batch_csv(request: HttpRequest, batch_id: UUID, token: str = "") -> HttpResponse:
     """One row an item, in the order they were sent."""
     return csv_response(open_batch(request, batch_id))

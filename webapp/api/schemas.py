@@ -74,6 +74,9 @@ class ErrorOut(Schema):
     error: ErrorDetail
 
 
+REFUSALS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 413, 415, 422, 429, 503), ErrorOut)
+
+
 class Progress(Schema):
     """How far a long job is."""
 

@@ -203,49 +203,13 @@ def wake(queue: str) -> None:
         logger.warning("no wake-up for %s: Redis does not answer (%s)", queue, type(error).__name__)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a worker computed for a job."""
-
-    job: Job
-    output: dict[str, Any]
-    model_time_s: float
-    rows: int  # of the largest forward pass that it was part of
-
-
-def succeed(answers: Sequence[Answer]) -> list[Job]:
-    """Store the answers of one step; returns the jobs that were still this worker's.
-
-    One transaction: with SQLite each one queues for the file, beside every request that writes.
-    """
-    kept = []
-    with transaction.atomic():
-        for answer in answers:
-            words = tasks.get(answer.job.task).headline_of_output(answer.output)[:120]
-            columns = {"answer": words, "model_time_s": round(answer.model_time_s, 4), "batch_rows": answer.rows}
-            content = {"output": files.keep_products(answer.output, job=answer.job), "partial": None}
-            if _finish(answer.job, Status.SUCCEEDED, columns=columns, content=content):
-                kept.append(answer.job)
-    return kept
-
-
-def note_progress(job: Job, parts: dict[str, Any], *, done: int, total: int, unit: str) -> bool:
-    """Store how far a running job is and what is known of its answer; False when it is no longer this worker's."""
-    with transaction.atomic():
-        mine = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token).update(
-            progress_done=done, progress_total=total, progress_unit=unit[:20]
-        )
-        if mine and parts:
-            JobContent.objects.filter(pk=job.pk).update(partial={"parts": parts})
-    return bool(mine)
-
-
 def fail(job: Job, message: str, *, field: str = "") -> bool:
     """Store why there is no answer; False when the job is no longer this worker's."""
-    return _finish(job, Status.FAILED, content={"error_field": field[:120], "error_message": message})
+    return finish(job, Status.FAILED, content={"error_field": field[:120], "error_message": message})
 
 
-def _finish(job: Job, status: Status, *, content: dict[str, Any], columns: dict[str, Any] | None = None) -> bool:
+def finish(job: Job, status: Status, *, content: dict[str, Any], columns: dict[str, Any] | None = None) -> bool:
+    """End a running job; False when it is no longer this worker's."""
     with transaction.atomic():
         mine = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token).update(
             status=status, finished_at=timezone.now(), lease_token=None, lease_until=None, **(columns or {})
@@ -263,16 +227,6 @@ def cancel(job: Job) -> bool:
     if stopped:
         events.publish(job.pk, "done", {"status": Status.CANCELLED}, attempt=job.attempts or 1)
     return bool(stopped)
-
-
-def keep_cancelled(job: Job, output: dict[str, Any]) -> bool:
-    """Keep what was made of an answer until it was cancelled; False where it was erased or ended otherwise."""
-    with transaction.atomic():
-        words = tasks.get(job.task).headline_of_output(output)[:120]
-        mine = Job.objects.filter(pk=job.pk, status=Status.CANCELLED).update(answer=words)
-        if mine:
-            JobContent.objects.filter(pk=job.pk).update(output=output, partial=None)
-    return bool(mine)
 
 
 def cancel_batch(batch: Batch) -> int:

@@ -7,7 +7,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from celery import shared_task
@@ -16,45 +15,20 @@ from django.conf import settings
 
 from mlcore import task as tasks
 from mlcore.bundle import Bundle
+from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import BundleError, InvalidInput
-from mlcore.predictor import Engine, Failed, Final, Partial, Predictor, self_test, set_threads
-from webapp.jobs import claims, events, files, services, upkeep
+from mlcore.predictor import Predictor, self_test, set_threads
+from webapp.jobs import answers, claims, events, files, services, upkeep
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import Job, Status
+from webapp.jobs.running import Held, Running
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 
 logger = logging.getLogger(__name__)
 SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
 CANCEL_CHECK_S = 0.2
-KEEP_PARTIAL_S = 1.0  # a partial answer is stored at most so often
 MAX_LOADED = 6  # versions in memory; the one unused for longest goes first
-
-
-@dataclass
-class Held:
-    """A job under way: when it came, what was computed for it, what is known of its answer."""
-
-    since: float
-    model_time_s: float = 0.0
-    rows: int = 0
-    parts: dict[str, Any] = field(default_factory=dict)
-    stored: float = 0.0  # when the parts were
-
-
-@dataclass
-class Running:
-    """A version at work: its engine, jobs that wait for a slot, and those in it."""
-
-    predictor: Predictor
-    engine: Engine[Job]
-    waiting: list[Job] = field(default_factory=list)
-    held: dict[Any, Held] = field(default_factory=dict)
-
-    @property
-    def jobs(self) -> list[Job]:
-        """All that this worker holds of this version."""
-        return [*self.engine.rows, *self.waiting]
 
 
 class Server:
@@ -186,36 +160,19 @@ class Server:
         told: list[events.Entry] = []
         for job, event in found:
             if isinstance(event, Partial):
-                told += self._keep_partial(job, event, running.held[job.pk])
+                told += answers.keep_partial(job, event, running.held[job.pk])
             elif isinstance(event, Failed):
                 self._fail_with(job, event.error)
-        answers = [
-            services.Answer(job, event.output, running.held[job.pk].model_time_s, running.held[job.pk].rows)
+        final = [
+            answers.Answer(job, event.output, running.held[job.pk].model_time_s, running.held[job.pk].rows)
             for job, event in found
             if isinstance(event, Final)
         ]
-        kept = services.succeed(answers)
+        kept = answers.succeed(final)
         self.heartbeat.row.jobs_done += len(kept)
         self.heartbeat.row.batches_done += 1
         told += [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
         events.publish_many(told)
-
-    @staticmethod
-    def _keep_partial(job: Job, event: Partial, held: Held) -> list[events.Entry]:
-        """Add to what is known of an answer; store it, and tell pages to look, at most once a second."""
-        fresh = {place: part for place, part in event.parts.items() if part}
-        for place, part in fresh.items():
-            held.parts[str(place)] = tasks.get(job.task).merge_part(held.parts.get(str(place), {}), part)
-        told: list[events.Entry] = [
-            (job.pk, "delta", {"index": place, "part": part}, job.attempts) for place, part in fresh.items()
-        ]
-        if time.monotonic() - held.stored >= KEEP_PARTIAL_S:
-            held.stored = time.monotonic()
-            unit = tasks.get(job.task).unit
-            services.note_progress(job, held.parts, done=event.done, total=event.total, unit=unit)
-            progress = {"done": event.done, "total": event.total, "unit": unit}
-            told.append((job.pk, "progress", progress, job.attempts))
-        return told
 
     def _fail_with(self, job: Job, error: Exception) -> None:
         if isinstance(error, InvalidInput):
@@ -240,7 +197,7 @@ class Server:
         for job in rows:
             if job.pk not in alive:
                 if output := running.engine.snapshot(job):
-                    services.keep_cancelled(job, output)
+                    answers.keep_cancelled(job, output)
                 running.engine.abort(job)
 
     def predictor(self, version: ModelVersion) -> Predictor:

@@ -1,0 +1,140 @@
+"""Documents that are archives of XML (docx, odt): their paragraphs, changed in place by zipfile and lxml.
+
+Readers that build objects from them lose what they do not know (styles, fields); these see text alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlcore.errors import InvalidInput
+from mlcore.media.runs import joined, parted
+
+MAX_UNPACKED = 100 << 20  # bytes of an archive's members together
+MAX_RATIO = 200  # unpacked bytes a packed one: text packs to a twentieth at most
+Write = Callable[[Sequence[str]], bytes]
+
+_WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
+
+
+def read_docx(data: bytes, field: str) -> tuple[list[str], Write]:
+    def leaves(paragraph: Any) -> list[tuple[Any, str]]:
+        return [(node, "text") for node in paragraph.iter(f"{_WORD}t") if _nearest(node, (f"{_WORD}p",)) is paragraph]
+
+    names = re.compile(r"word/(document|header\d*|footer\d*|footnotes|endnotes)\.xml\Z")
+    return _read_archive(data, names, (f"{_WORD}p",), leaves, field)
+
+
+def read_odt(data: bytes, field: str) -> tuple[list[str], Write]:
+    blocks = (f"{_TEXT}p", f"{_TEXT}h")
+    silent = (f"{_TEXT}note-citation", f"{_TEXT}tracked-changes")
+
+    def leaves(paragraph: Any) -> list[tuple[Any, str]]:
+        found: list[tuple[Any, str]] = []
+        for node in paragraph.iter():
+            if not isinstance(node.tag, str) or (node is not paragraph and _nearest(node, blocks) is not paragraph):
+                continue
+            if node.text and node.tag not in silent:
+                found.append((node, "text"))
+            # what follows an element lies in its parent
+            found += [(child, "tail") for child in node if child.tail]
+        order = {id(node): place for place, node in enumerate(paragraph.iter())}
+        last = {id(node): max(order[id(inner)] for inner in node.iter()) for node, _ in found}
+        return sorted(found, key=lambda leaf: (order[id(leaf[0])], 0) if leaf[1] == "text" else (last[id(leaf[0])], 1))
+
+    return _read_archive(data, re.compile(r"(content|styles)\.xml\Z"), blocks, leaves, field)
+
+
+def _nearest(node: Any, tags: Sequence[str]) -> Any:
+    """The closest element of these tags that holds a node."""
+    parent = node.getparent()
+    while parent is not None and parent.tag not in tags:
+        parent = parent.getparent()
+    return parent
+
+
+def _read_archive(
+    data: bytes,
+    names: re.Pattern[str],
+    tags: Sequence[str],
+    leaves: Callable[[Any], list[tuple[Any, str]]],
+    field: str,
+) -> tuple[list[str], Write]:
+    """The paragraphs of a zip of XML files; the other files are copied."""
+    from lxml import etree
+
+    members = _unpacked(data, field)
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    trees: dict[str, Any] = {}
+    for name in filter(names.match, members):
+        try:
+            trees[name] = etree.fromstring(members[name], parser)
+        except etree.XMLSyntaxError as error:
+            raise InvalidInput(field, "The file is damaged: its text cannot be read. Save it again.") from error
+    if not trees:
+        raise InvalidInput(field, "There is no text in this file. Is it really what its name says?")
+    paragraphs = [leaves(node) for tree in trees.values() for node in tree.iter(*tags)]
+    kept = [
+        group for group in paragraphs if any(getattr(node, where).strip() for node, where in group if _of(node, where))
+    ]
+
+    def write(texts: Sequence[str]) -> bytes:
+        for group, text in zip(kept, texts, strict=True):
+            for (node, where), part in zip(group, parted(text, [_of(*leaf) for leaf in group]), strict=True):
+                setattr(node, where, part)
+                if node.tag == f"{_WORD}t":
+                    node.set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
+        changed = {
+            name: etree.tostring(tree, xml_declaration=True, encoding="UTF-8", standalone=True)
+            for name, tree in trees.items()
+        }
+        return _packed(data, changed)
+
+    return [joined([_of(*leaf) for leaf in group]) for group in kept], write
+
+
+def _of(node: Any, where: str) -> str:
+    return getattr(node, where) or ""
+
+
+def _unpacked(data: bytes, field: str) -> dict[str, bytes]:
+    """Members of an archive, never more than the limits whatever its directory says."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            total = sum(entry.file_size for entry in entries)
+            if total > MAX_UNPACKED or total > MAX_RATIO * len(data) or len(entries) > 5_000:
+                raise InvalidInput(field, "The file unpacks to far more than it should, so it is not opened.")
+            if any(entry.flag_bits & 1 for entry in entries):
+                raise InvalidInput(field, "The file is encrypted. Save it without a password.")
+            found = {}
+            for entry in entries:
+                with archive.open(entry) as member:
+                    found[entry.filename] = member.read(entry.file_size + 1)[: entry.file_size]
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, OSError, EOFError, ValueError) as error:
+        raise InvalidInput(field, "The file is damaged or cut off. Save it again and send it once more.") from error
+    except Exception as error:  # zlib.error and whatever else a broken member leads to
+        if isinstance(error, InvalidInput | MemoryError):
+            raise
+        raise InvalidInput(field, "The file is damaged or cut off. Save it again and send it once more.") from error
+    manifest = found.get("META-INF/manifest.xml", b"")
+    if b"encryption-data" in manifest:
+        raise InvalidInput(field, "The file is encrypted. Save it without a password.")
+    return found
+
+
+def _packed(data: bytes, changed: dict[str, bytes]) -> bytes:
+    """The archive again with some members changed, in the same order and packed as before (odt wants that)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w") as target:
+        for entry in source.infolist():
+            content = changed.get(entry.filename)
+            target.writestr(
+                entry, source.read(entry) if content is None else content, compress_type=entry.compress_type
+            )
+    return buffer.getvalue()

@@ -1,0 +1,54 @@
+"""A paragraph of several pieces that differ in their looks: one text with tags for the translator, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_TAGGED = re.compile(r"<g(\d+)>(.*?)</g\1>", re.DOTALL)
+_TAG = re.compile(r"</?g\d+>")
+_MOST_TAGGED = 8  # pieces of one paragraph that differ in their looks; of more all become like the longest
+
+
+def _tagged(parts: Sequence[str]) -> list[int]:
+    """Pieces that stand between tags: every other one, such that the longest is not among them."""
+    real = [place for place, part in enumerate(parts) if part.strip()]
+    if len(real) < 2:
+        return []
+    longest = max(range(len(real)), key=lambda rank: len(parts[real[rank]]))
+    found = [place for rank, place in enumerate(real) if rank % 2 != longest % 2]
+    return found if len(found) <= _MOST_TAGGED else []
+
+
+def joined(parts: Sequence[str]) -> str:
+    """The text of a paragraph of several pieces, every other one as <g1>...</g1>."""
+    tagged = _tagged(parts)
+    return "".join(f"<g{place}>{part}</g{place}>" if place in tagged else part for place, part in enumerate(parts))
+
+
+def parted(text: str, parts: Sequence[str]) -> list[str]:
+    """A translation cut at its tags into the pieces that the paragraph had.
+
+    Where tags are broken or in another order than the pieces, whose places are fixed, the longest piece gets it all.
+    """
+    tagged = _tagged(parts)
+    cuts = _TAGGED.split(text)  # outside, number, inside, outside, ...
+    numbers = [int(number) for number in cuts[1::3]]
+    out = ["" if part.strip() else None for part in parts]
+    if numbers == tagged and not any(map(_TAG.search, [*cuts[::3], *cuts[2::3]])):
+        borders = [-1, *numbers, len(parts)]
+        for place, inside in zip(numbers, cuts[2::3], strict=True):
+            out[place] = inside
+        for rank, outside in enumerate(cuts[::3]):
+            between = [place for place in range(borders[rank] + 1, borders[rank + 1]) if parts[place].strip()]
+            if between:
+                out[between[0]] = outside
+            elif outside.strip():
+                break
+            elif rank and outside:
+                out[borders[rank]] = f"{out[borders[rank]]}{outside}"
+        else:
+            return [part if new is None else new for part, new in zip(parts, out, strict=True)]
+    longest = max(range(len(parts)), key=lambda place: len(parts[place].strip()))
+    plain = _TAG.sub("", text)
+    return [plain if place == longest else "" if part.strip() else part for place, part in enumerate(parts)]
