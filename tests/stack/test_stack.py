@@ -172,3 +172,20 @@ def test_a_worker_told_to_stop_leaves_at_once(saboteur: Stack) -> None:
     os.kill(pid, signal.SIGTERM)
     until(lambda: saboteur.pid("fast") not in (0, pid), 30)
     assert saboteur.post("text", wait=30)["status"] == "succeeded"
+
+
+def test_texts_that_are_being_written_survive_a_killed_worker(tiny_stack: Stack) -> None:
+    options = [{"seed": seed, "max_new_tokens": 250} for seed in range(3)]
+    bodies = [{"task": "text-generation", "inputs": {"prompt": "The fog"}, "options": o} for o in options]
+    url = f"{tiny_stack.url}/api/v1/jobs"
+    whole = httpx.post(url, json=bodies[0], timeout=40).json()
+    expected = tiny_stack.finish(whole)["output"]["generated_text"]
+    jobs = [httpx.post(url, json=body, timeout=40).json() for body in bodies]
+    until(lambda: all(tiny_stack.get(job)["partial"] for job in jobs), 60)
+    tiny_stack.kill("fast")
+    found = [tiny_stack.finish(job, 120) for job in jobs]
+    assert [job["status"] for job in found] == ["succeeded"] * 3
+    assert all(len(job["output"]["tokens"]) == 250 for job in found)
+    assert found[0]["output"]["generated_text"] == expected
+    with httpx.stream("GET", tiny_stack.url + found[1]["urls"]["events"], timeout=20) as answer:
+        assert "event: done" in "".join(answer.iter_text())
