@@ -176,3 +176,16 @@ def test_without_a_model_the_page_says_so(client: Client) -> None:
     refused = send(client)
     assert refused.status_code == 422
     assert "installed" in refused.content.decode()
+
+
+def test_the_history_shows_a_photo_once_and_deletes_all_of_it(client: Client) -> None:
+    send(client)
+    file = File.objects.get()
+    answer(file, "A dog runs.", "dog, grass")
+    page = client.get("/history/").content.decode()
+    assert page.count('class="thumb"') == 1
+    assert "A dog runs." in page
+    assert "dog, grass" in page
+    client.post("/history/delete", {"row": f"photo:{file.pk}"})
+    assert not Job.objects.exists()
+    assert not File.objects.exists()

@@ -133,7 +133,12 @@ def test_a_document_comes_back_as_a_document(client: Client, work: Callable, suf
     assert saved["Content-Type"] == "application/octet-stream"
     assert "attachment" in saved["Content-Disposition"]
     assert Client().get(address).status_code == 404
-    client.post("/history/delete", {"job": str(job.pk)})
+    history = client.get("/history/").content.decode()
+    assert f"mein film{suffix}" in history
+    assert "<img" not in history
+    assert "<img" not in client.get("/photos/").content.decode()
+    client.post("/history/delete", {"row": f"job:{job.pk}"})
+    assert not File.objects.exists()
 
 
 def test_a_bad_document_is_refused_where_it_was_chosen(client: Client, work: Callable) -> None:
@@ -192,7 +197,8 @@ def test_a_better_translation_is_kept_for_review(client: Client, work: Callable)
     chosen = {"action": "accept", "_selected_action": [str(stored.pk)]}
     reviewer.post("/admin/jobs/feedback/", chosen)
     assert Feedback.objects.get(pk=stored.pk).review == "accepted"
-    client.post("/history/delete", {"job": str(job.pk)})
+    client.post("/history/delete", {"row": f"job:{job.pk}"})
+    assert not Feedback.objects.exists(), "who erases a job erases what was said of it"
 
 
 def test_the_glossary_is_kept_for_the_next_time_and_is_its_owners(client: Client, work: Callable) -> None:

@@ -29,7 +29,7 @@ def gallery(request: HttpRequest) -> HttpResponse:
     """The visitor's photos, newest first: by tag, by a word of the caption."""
     owner = owner_of(request)
     words, tag = (request.GET.get(name, "").replace("\0", "")[:100].strip() for name in ("q", "tag"))
-    found = File.objects.filter(owner.query, jobs__isnull=False)
+    found = File.objects.filter(owner.query, media="image", jobs__isnull=False)
     if words:
         found = found.filter(jobs__task=CAPTIONS, jobs__answer__icontains=words)
     if tag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.core.paginator import Paginator
@@ -12,12 +13,12 @@ from django.views.decorators.http import require_GET, require_POST
 
 from mlcore import task as tasks
 from webapp.jobs import queries, services
-from webapp.jobs.models import Batch, Job, Status
+from webapp.jobs.models import Batch, File, Job, Status
 from webapp.jobs.owners import owner_of
 from webapp.playground import forms
 
 _PAGE = 30
-_KINDS = {"job": Job, "batch": Batch}
+_KINDS = {"job": Job, "batch": Batch, "photo": File}
 
 
 @require_GET
@@ -56,18 +57,32 @@ def _keys(rows, kind: str):  # type: ignore[no-untyped-def]
     return rows.order_by().annotate(kind=Value(kind, output_field=CharField())).values_list("pk", "created_at", "kind")
 
 
-def _load(keys: list[tuple[UUID, object, str]]) -> list[dict[str, object]]:
+def _load(keys: list[tuple[UUID, object, str]]) -> list[dict[str, Any]]:
     jobs = Job.objects.prefetch_related("files").in_bulk([pk for pk, _, kind in keys if kind == "job"])
     batches = Batch.objects.in_bulk([pk for pk, _, kind in keys if kind == "batch"])
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for pk, _, kind in keys:
         row = jobs.get(pk) if kind == "job" else batches.get(pk)
         if row is None:  # erased meanwhile
             continue
-        progress = queries.batch_progress(row) if isinstance(row, Batch) else None
-        photo = next(iter(row.files.all()), None) if isinstance(row, Job) else None
-        rows.append({"kind": kind, "row": row, "task": tasks.get(row.task), "progress": progress, "photo": photo})
+        shown = {"kind": kind, "row": row, "task": tasks.get(row.task)}
+        if isinstance(row, Batch):
+            rows.append({**shown, "progress": queries.batch_progress(row)})
+        elif photo := next((file for file in row.files.all() if file.media == "image"), None):
+            _add_photo(rows, photo, row)
+        else:
+            rows.append(shown)
     return rows
+
+
+def _add_photo(rows: list[dict[str, Any]], photo: File, job: Job) -> None:
+    """One row a photo, with the answers of all its jobs on this page."""
+    answer = job.answer or job.get_status_display()
+    for row in rows:
+        if row["kind"] == "photo" and row["row"].pk == photo.pk:
+            row["answers"].insert(0, answer)
+            return
+    rows.append({"kind": "photo", "row": photo, "task": tasks.get(job.task), "answers": [answer]})
 
 
 @require_POST
@@ -80,6 +95,9 @@ def delete(request: HttpRequest) -> HttpResponse:
             found = _KINDS[kind].objects.filter(owner.query, pk=UUID(pk)).first()  # type: ignore[attr-defined]
         except (KeyError, ValueError):
             continue
-        if found is not None:
+        if isinstance(found, File):
+            for job in found.jobs.filter(owner.query):
+                services.erase(job)
+        elif found is not None:
             services.erase(found)
     return redirect("history")
