@@ -41,6 +41,7 @@ class Config:
     feature_dropout: float = 0.2
     max_tags: int = 10  # that the decoder names before it must stop
     mix: float = 0.5
+    mirror: bool = False  # also judge the photo's mirror image, and take the mean of the logits
     slopes: tuple[float, ...] = ()
     intercepts: tuple[float, ...] = ()
 
@@ -57,28 +58,36 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor, which: Tensor) -> Tensor:
         """The mixture of head and decoder."""
-        features = self.encoder(images)
-        mix = self.config.mix
-        logits: Tensor = mix * self.head(features) + (1 - mix) * self.decoder.judge(features, which)
+        head, (decoder,) = self.judge(images, [which])
+        logits: Tensor = self.config.mix * head + (1 - self.config.mix) * decoder
         return logits
+
+    def judge(self, images: Tensor, which: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Logits (B, L) of the head, and of the decoder for each of the label sets (B,) asked for."""
+        views = [images, images.flip(-1)] if self.config.mirror else [images]
+        seen = [self.encoder(view) for view in views]
+        head = torch.stack([self.head(features) for features in seen]).mean(dim=0)
+        decoders = [
+            torch.stack([self.decoder.judge(features, number) for features in seen]).mean(dim=0) for number in which
+        ]
+        return head, decoders
 
     def predict(self, batch: Batch, options: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
         """Calibrated probabilities of each photo's labels, a list (L) a set; NaN-free, zeros outside the set."""
-        config = self.config
+        config, images = self.config, batch["images"]
         with torch.inference_mode():
-            features = self.encoder(batch["images"])
-            head = self.head(features)
+            asked = [torch.full((len(images),), number, device=images.device) for number in range(len(config.sets))]
+            head, decoders = self.judge(images, asked)
             found = []
-            for number, members in enumerate(config.sets):
-                which = torch.full((len(features),), number, device=features.device)
-                logits = config.mix * head + (1 - config.mix) * self.decoder.judge(features, which)
+            for number, (members, decoder) in enumerate(zip(config.sets, decoders, strict=True)):
+                logits = config.mix * head + (1 - config.mix) * decoder
                 slope = config.slopes[number] if config.slopes else 1.0
                 intercept = config.intercepts[number] if config.intercepts else 0.0
                 probabilities = (slope * logits + intercept).sigmoid()
-                outside = torch.ones(config.num_labels, dtype=torch.bool, device=features.device)
+                outside = torch.ones(config.num_labels, dtype=torch.bool, device=images.device)
                 outside[list(members)] = False
                 found.append(probabilities.masked_fill(outside, 0.0))
-        return [{"probabilities": [rows[i].tolist() for rows in found]} for i in range(len(features))]
+        return [{"probabilities": [rows[i].tolist() for rows in found]} for i in range(len(images))]
 
 
 class Head(nn.Module):

@@ -39,7 +39,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         "parameters, started from ImageNet weights and fine-tuned whole), a sigmoid head on mean and maximum of its features "
         f"({millions['head']:.1f} M), and an LSTM that names tags one after another, looking at the photo and at the tags "
         f"named so far ({millions['decoder']:.1f} M; after Wang et al. 2016). Shipped: {config['mix']:g} x head + "
-        f"{1 - config['mix']:g} x LSTM, as logits. Float16.",
+        f"{1 - config['mix']:g} x LSTM, as logits, each the mean over the photo and its mirror image. Float16.",
         f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
         "## Scores",
         table(metrics),

@@ -45,10 +45,9 @@ def logits(model: Model, photos: Sequence[Photo], labels: Labels) -> tuple[Array
         for start in range(0, len(photos), 32):
             part = photos[start : start + 32]
             pixels = torch.from_numpy(np.stack([photo.pixels(model.config.image_size) for photo in part]))
-            features = model.encoder(pixels)
-            heads.append(model.head(features).numpy())
-            which = torch.tensor([labels.number(photo) for photo in part])
-            decoders.append(model.decoder.judge(features, which).numpy())
+            head, (decoder,) = model.judge(pixels, [torch.tensor([labels.number(photo) for photo in part])])
+            heads.append(head.numpy())
+            decoders.append(decoder.numpy())
     return np.concatenate(heads), np.concatenate(decoders)
 
 

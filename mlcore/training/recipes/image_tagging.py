@@ -95,12 +95,12 @@ def _probe(
     """Train the head on the frozen encoder's features; mAP of each set, the baseline."""
     model.eval()
     pooled, dev_pooled = (encoder_features(run.folder, model.encoder, part, pool) for part in (photos, dev))
-    plain = torch.from_numpy(dev_pooled[:, 0].astype(np.float32))
+    views = torch.from_numpy(dev_pooled.astype(np.float32))  # (N, 2, F): judged as the shipped model does
     target, known = labels.targets(dev)
     places = tag_evaluation.by_set(labels, dev)
 
     def evaluate(head: Any) -> dict[str, float]:
-        logits = head.out(plain).detach().numpy()
+        logits = head.out(views).mean(dim=1).detach().numpy()
         scores = {
             name: tag_evaluation.mean_average_precision(logits[rows], target[rows], known[rows])
             for name, rows in places.items()
@@ -155,7 +155,10 @@ def _together(run: Run, size: Size, model: Model, labels: Labels, photos: list[P
 
 
 def calibrated(model: Model, labels: Labels, dev: list[Photo]) -> Model:
-    """The same weights with the mixture of best mAP, and Platt's two numbers for each set, fitted on dev."""
+    """The same weights with mirror images, the mixture of best mAP, and Platt's two numbers a set, fitted on dev."""
+    found = Model(replace(model.config, mirror=True))
+    found.load_state_dict(model.state_dict())
+    model = found.eval()
     head, decoder = tag_evaluation.logits(model, dev, labels)
     target, known = labels.targets(dev)
     places = tag_evaluation.by_set(labels, dev)
