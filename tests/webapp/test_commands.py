@@ -1,0 +1,110 @@
+"""manage.py's own commands: versions, jobs, the doctor, backup and restore."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from mlcore.bundle import Bundle
+from tests.conftest import make_bundle
+from webapp.jobs import doctor
+from webapp.jobs.heartbeat import Heartbeat
+from webapp.jobs.models import File, Job, Status
+from webapp.registry import services as registry
+from webapp.registry.models import ModelVersion
+
+from .conftest import TASK
+
+
+def run(name: str, *arguments: Any, **options: Any) -> str:
+    out = io.StringIO()
+    call_command(name, *arguments, stdout=out, **options)
+    return out.getvalue()
+
+
+def test_versions_are_installed_switched_and_rolled_back(version: ModelVersion, tmp_path: Path) -> None:
+    second = make_bundle(TASK, tmp_path, version=2)
+    assert f"{TASK}/en@2 is installed (staged)" in run("install_bundle", str(second.path))
+    assert "in place of" in run("activate", f"{TASK}/en@2", reason="better")
+    assert "was active already" in run("activate", f"{TASK}/en@2")
+    assert f"{TASK}/en@1 answers again" in run("roll_back", f"{TASK}/en")
+    for name in (f"{TASK}/en@9", "nonsense"):
+        with pytest.raises(CommandError, match="Installed: "):
+            run("activate", name)
+    with pytest.raises(CommandError, match="no folder"):
+        run("install_bundle", str(tmp_path / "missing"))
+    with pytest.raises(CommandError, match="no earlier version"):
+        run("roll_back", "translation/multi")
+    (tmp_path / "bundle" / "weights.safetensors").write_bytes(b"broken")
+    with pytest.raises(CommandError, match="weights"):
+        run("install_bundle", str(tmp_path / "bundle"))
+
+
+def test_failed_jobs_run_again(client: Client, version: ModelVersion, run_jobs: Callable[[], None]) -> None:
+    for text in ("one", "two"):
+        client.post(f"/tasks/{TASK}/run", {"text": text})
+    Job.objects.update(status=Status.FAILED)
+    assert run("jobs_requeue", task="translation").startswith("0 jobs")
+    assert run("jobs_requeue").startswith("2 jobs")
+    run_jobs()
+    assert Job.objects.filter(status=Status.SUCCEEDED).count() == 2
+    with pytest.raises(CommandError, match="Known: "):
+        run("jobs_requeue", task="nonsense")
+    assert run("retention").startswith("0 jobs")
+
+
+def test_the_doctor_names_what_is_wrong(version: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = " ".join(doctor.examine())
+    assert "Redis does not answer" in faults
+    assert "No worker serves the queue “fast”" in faults
+    (registry.bundle_path(version) / "card.md").write_text("changed")
+    assert "is damaged" in " ".join(doctor.examine())
+    with pytest.raises(SystemExit):
+        run("doctor")
+
+
+def test_the_doctor_finds_a_healthy_server_healthy(version: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_redis", lambda: iter(()))
+    for queue in ("fast", "slow"):
+        Heartbeat([queue]).write()
+    assert run("doctor") == "Nothing is wrong.\n"
+
+
+def test_a_backup_brings_everything_back(
+    client: Client, version: ModelVersion, run_jobs: Callable[[], None], tmp_path: Path, tiny_bundles: dict[str, Bundle]
+) -> None:
+    registry.activate(registry.install(tiny_bundles["translation"].path))
+    client.post(f"/tasks/{TASK}/run", {"text": "A good film."})
+    sent = SimpleUploadedFile("brief.txt", "Der Hund schläft im Garten.".encode())
+    client.post("/tasks/translation/document", {"document": sent, "option-source": "de"})
+    run_jobs()
+    outputs = sorted(str(job.content.output) for job in Job.objects.select_related("content"))
+    path = tmp_path / "backup.tar.gz"
+    assert "2 jobs, 1 files and 2 bundles" in run("backup", str(path))
+    assert path.stat().st_mode & 0o077 == 0
+    with pytest.raises(CommandError, match="there already"):
+        run("backup", str(path))
+    with pytest.raises(CommandError, match="holds jobs already"):
+        run("restore", str(path))
+    Job.objects.all().delete()
+    File.objects.all().delete()
+    assert "2 jobs, 1 files" in run("restore", str(path))
+    assert sorted(str(job.content.output) for job in Job.objects.select_related("content")) == outputs
+    assert {str(v) for v in ModelVersion.objects.filter(status="active")} == {f"{TASK}/en@1", "translation/multi@1"}
+    (tmp_path / "no.tar.gz").write_bytes(b"nothing")
+    Job.objects.all().delete()
+    File.objects.all().delete()
+    with pytest.raises(CommandError, match="no backup"):
+        run("restore", str(tmp_path / "no.tar.gz"))
+    with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as archive:
+        archive.add(path, "x")
+    with pytest.raises(CommandError, match="holds no rows"):
+        run("restore", str(tmp_path / "other.tar.gz"))

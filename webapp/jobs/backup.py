@@ -1,0 +1,105 @@
+"""Everything of an installation in one file, and back: rows, uploads, bundles.
+
+Rows are Django's own serialisation (a line an object), so a backup of SQLite can be restored into PostgreSQL and back.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files.base import File as DjangoFile
+from django.core.files.storage import default_storage
+from django.core.management import call_command
+from django.db import connection
+
+from webapp.jobs.models import File, Job
+
+ROWS = "rows.jsonl"
+_LEFT_OUT = ("contenttypes", "auth.permission", "sessions", "admin.logentry", "jobs.worker")
+
+
+class BackupError(Exception):
+    """Why it cannot be done; the message is for people."""
+
+
+def write(path: Path) -> dict[str, int]:
+    """Write a .tar.gz; returns how many rows of jobs, files and bundles it holds."""
+    if path.exists():
+        raise BackupError(f"{path} is there already. Name another file.")
+    partial = path.with_name(f".{path.name}.part")
+    count = 0
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(partial, "w:gz") as archive:
+        rows = Path(folder) / ROWS
+        call_command("dumpdata", format="jsonl", output=str(rows), exclude=_LEFT_OUT, natural_foreign=True, verbosity=0)
+        archive.add(rows, ROWS)
+        for key in File.objects.values_list("key", flat=True).iterator():
+            if default_storage.exists(key):
+                with default_storage.open(key) as stored:
+                    entry = tarfile.TarInfo(f"files/{key}")
+                    entry.size = stored.size
+                    archive.addfile(entry, stored)
+                count += 1
+        bundles = [
+            folder for folder in sorted(Path(settings.BUNDLE_ROOT).glob("*")) if (folder / "config.json").exists()
+        ]
+        for bundle in bundles:
+            archive.add(bundle, f"bundles/{bundle.name}")
+    partial.chmod(0o600)
+    partial.rename(path)
+    return {"jobs": Job.objects.count(), "files": count, "bundles": len(bundles)}
+
+
+def restore(path: Path) -> dict[str, int]:
+    """Fill an empty installation from a backup; BackupError when it is not empty or the file is none."""
+    if Job.objects.exists() or File.objects.exists():
+        raise BackupError("This installation holds jobs already. Restore into an empty one (a fresh UNROLL_STATE).")
+    try:
+        archive = tarfile.open(path, "r:gz")  # noqa: SIM115 - closed below
+        names = archive.getnames()
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise BackupError(f"{path} is no backup: {error}") from error
+    if ROWS not in names:
+        raise BackupError(f"{path} is no backup of Unroll: it holds no {ROWS}.")
+    with archive, tempfile.TemporaryDirectory() as folder:
+        archive.extract(ROWS, folder, filter="data")
+        _empty()
+        call_command("loaddata", str(Path(folder) / ROWS), verbosity=0)
+        files = _files(archive)
+        bundles = _bundles(archive)
+    return {"jobs": Job.objects.count(), "files": files, "bundles": bundles}
+
+
+def _empty() -> None:
+    """Remove what a first start made by itself (installed versions): the backup brings its own."""
+    from webapp.registry.models import Activation, ModelVersion
+
+    Activation.objects.all().delete()
+    ModelVersion.objects.all().delete()
+    if connection.vendor == "postgresql":
+        connection.check_constraints()
+
+
+def _files(archive: tarfile.TarFile) -> int:
+    count = 0
+    for entry in archive.getmembers():
+        if entry.isfile() and entry.name.startswith("files/"):
+            stored = archive.extractfile(entry)
+            assert stored is not None
+            key = entry.name.removeprefix("files/")
+            if ".." in Path(key).parts or Path(key).is_absolute():
+                raise BackupError(f"The backup names a file {key!r} outside the storage.")
+            if not default_storage.exists(key):
+                default_storage.save(key, DjangoFile(io.BytesIO(stored.read())))
+            count += 1
+    return count
+
+
+def _bundles(archive: tarfile.TarFile) -> int:
+    root = Path(settings.BUNDLE_ROOT).parent
+    members = [entry for entry in archive.getmembers() if entry.name.startswith("bundles/")]
+    archive.extractall(root, members, filter="data")
+    return len({entry.name.split("/")[1] for entry in members if "/" in entry.name})

@@ -1,0 +1,28 @@
+"""manage.py restore FILE.tar.gz."""
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from webapp.jobs import backup
+
+
+class Command(BaseCommand):
+    """Read a backup back."""
+
+    help = "Fill an empty installation from a backup; on another database too."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Which file."""
+        parser.add_argument("path", type=Path, metavar="FILE.tar.gz")
+
+    def handle(self, *args: Any, path: Path, **options: Any) -> None:
+        """Say what it holds."""
+        try:
+            found = backup.restore(path)
+        except backup.BackupError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(
+            f"{path} holds {found['jobs']:,} jobs, {found['files']:,} files and {found['bundles']} bundles."
+        )
