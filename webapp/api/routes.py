@@ -18,7 +18,7 @@ from ninja import Header, NinjaAPI, Query
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from webapp.api import errors, streams, uploads
-from webapp.api.access import caller, open_batch, open_job
+from webapp.api.access import caller, open_batch, open_job, spend
 from webapp.api.schemas import (
     REFUSALS,
     BatchCreated,
@@ -60,6 +60,7 @@ def _wait_seconds(prefer: str | None) -> int:
 def _create(request: HttpRequest, payload: JobIn, key: str | None) -> tuple[UUID, list[str]]:
     owner = caller(request)
     checked = services.check(payload.task, payload.inputs, payload.options, payload.variant, owner=owner)
+    spend(request, 1)
     if key and owner.is_nobody:
         return services.submit(checked, owner=owner).pk, [_IGNORED_KEY]
     if key:
@@ -172,8 +173,10 @@ def events(request: HttpRequest, job: list[UUID] = Query(..., max_length=100)) -
 @api.post("/batches", response={202: BatchCreated, **REFUSALS}, tags=["batches"], summary="Run a task many times")
 def create_batch(request: HttpRequest, payload: BatchIn) -> tuple[int, dict[str, Any]]:
     """Up to 1,000 items; a bad one is told at its place and refuses no other."""
+    owner = caller(request)
+    spend(request, len(payload.items))
     batch, results = services.submit_batch(
-        payload.task, payload.items, owner=caller(request), options=payload.options, variant=payload.variant
+        payload.task, payload.items, owner=owner, options=payload.options, variant=payload.variant
     )
     stored = {job.pk: job for job in batch.jobs.select_related("content", "version")}
     shown = [

@@ -51,6 +51,26 @@ class FeedbackOut(Schema):
     theirs: str
 
 
+class KeyOut(Schema):
+    """The day of an API key."""
+
+    name: str
+    daily_limit: int | None = Field(description="jobs a day; none is no limit")
+    used_today: int
+    resets_at: datetime
+
+
+class LimitsOut(Schema):
+    """What a caller may send."""
+
+    key: KeyOut | None
+    batch_items: int
+    waiting_jobs: int
+    upload_bytes: int
+    uploads_kept_bytes: int
+    uploads_used_bytes: int
+
+
 class BatchIn(Schema):
     """Many requests of one task; `items` are `{"inputs", "options"?}`."""
 

@@ -1,18 +1,19 @@
-"""Files and proposals over HTTP."""
+"""Files, proposals and limits over HTTP."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.http import FileResponse, Http404, HttpRequest
 from ninja import File, Router
 from ninja.files import UploadedFile
 
 from mlcore.errors import InvalidInput
 from webapp.api.access import caller, open_job
-from webapp.api.schemas import REFUSALS, FeedbackIn, FeedbackOut, UploadOut
-from webapp.jobs import feedback, files
+from webapp.api.schemas import REFUSALS, FeedbackIn, FeedbackOut, LimitsOut, UploadOut
+from webapp.jobs import feedback, files, keys
 
 router = Router()
 
@@ -45,3 +46,27 @@ def propose(request: HttpRequest, job_id: UUID, payload: FeedbackIn, token: str 
     job = open_job(request, job_id)
     stored = feedback.propose(job, payload.theirs, part=payload.part, owner=caller(request))
     return 201, {"part": stored.part, "ours": stored.ours, "theirs": stored.theirs}
+
+
+@router.get("/limits", response={200: LimitsOut, **REFUSALS}, tags=["limits"], summary="Read your limits")
+def limits(request: HttpRequest) -> dict[str, Any]:
+    """What a caller may send, and of a key how much of its day is left."""
+    owner = caller(request)
+    key = getattr(request, "api_key", None)
+    if key is not None:
+        key.refresh_from_db()
+    return {
+        "key": {
+            "name": key.name,
+            "daily_limit": key.daily_limit,
+            "used_today": keys.used_today(key),
+            "resets_at": keys.resets_at(),
+        }
+        if key
+        else None,
+        "batch_items": settings.MAX_BATCH_ITEMS,
+        "waiting_jobs": settings.MAX_QUEUED_PER_OWNER,
+        "upload_bytes": settings.MAX_UPLOAD_BYTES,
+        "uploads_kept_bytes": settings.UPLOAD_QUOTA_MB << 20,
+        "uploads_used_bytes": files.used_bytes(owner),
+    }

@@ -6,8 +6,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from webapp.jobs import services
-from webapp.jobs.models import Batch, Feedback, Job, JobContent, Worker
+from webapp.jobs import keys, services
+from webapp.jobs.models import ApiKey, Batch, Feedback, Job, JobContent, Worker
 from webapp.registry.admin import ActingAdmin, ReadOnlyAdmin
 
 
@@ -86,6 +86,25 @@ class FeedbackAdmin(ActingAdmin):
     def dismiss(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
         """Mark as no better."""
         self.message_user(request, f"{queryset.update(review=Feedback.Review.DISMISSED)} dismissed.")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ActingAdmin):
+    """Keys of people's programs; the secret is not here."""
+
+    list_display = ("name", "user", "prefix", "daily_limit", "used_on", "used_today", "last_used_at", "revoked_at")
+    list_filter = ("revoked_at",)
+    search_fields = ("name", "prefix", "user__username")
+    list_select_related = ("user",)
+    exclude = ("digest",)
+    actions = ("revoke",)
+
+    @admin.action(description="Revoke", permissions=["act"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        """End the chosen keys."""
+        for key in queryset:
+            keys.revoke(key)
+        self.message_user(request, "Revoked.")
 
 
 @admin.register(Worker)

@@ -101,11 +101,16 @@ def keep_products(output: JSON, *, job: Job) -> JSON:
     return {name: kept(value) for name, value in output.items()}
 
 
+def used_bytes(owner: Owner) -> int:
+    """What an owner's files take."""
+    return int(File.objects.filter(owner.quota_query).aggregate(total=Sum("size"))["total"] or 0)
+
+
 def _check_room(owner: Owner, field: str) -> None:
     free = shutil.disk_usage(settings.STATE_DIR).free >> 20
     if free < settings.MIN_FREE_DISK_MB:
         raise InvalidInput(field, "The server's disk is nearly full, so it takes no uploads. Tell its operator.")
-    used = File.objects.filter(owner.quota_query).aggregate(total=Sum("size"))["total"] or 0
+    used = used_bytes(owner)
     if used >= settings.UPLOAD_QUOTA_MB << 20:
         raise InvalidInput(
             field,

@@ -1,10 +1,13 @@
 """Addresses of the pages."""
 
 from django.contrib.auth import views as auth_views
-from django.urls import path
+from django.urls import path, reverse_lazy
 
-from webapp.playground import gallery, health, history, photos, setup, views
+from webapp.playground import account, gallery, health, history, photos, setup, views
 
+PASSWORD_CHANGE = auth_views.PasswordChangeView.as_view(
+    template_name="registration/password.html", success_url=reverse_lazy("account")
+)
 urlpatterns = [
     path("", views.home, name="home"),
     path("tasks/photos/", photos.page, name="drop-photos"),
@@ -31,6 +34,12 @@ urlpatterns = [
     path("photos/<uuid:pk>-small.webp", photos.image, {"size": "small"}, name="photo-small"),
     path("history/", history.history, name="history"),
     path("history/delete", history.delete, name="delete"),
+    path("account/", account.account, name="account"),
+    path("account/keys", account.make_key, name="make-key"),
+    path("account/keys/<int:pk>/revoke", account.revoke_key, name="revoke-key"),
+    path("account/remembered/<int:pk>/forget", account.forget, name="forget"),
+    path("account/delete", account.delete_everything, name="delete-everything"),
+    path("accounts/password/", PASSWORD_CHANGE, name="password_change"),
     path("accounts/login/", auth_views.LoginView.as_view(), name="login"),
     path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("setup/<str:token>/", setup.first_administrator, name="setup"),

@@ -1,0 +1,153 @@
+"""A person's own page, and keys for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from mlcore.errors import InvalidInput
+from webapp.jobs import keys
+from webapp.jobs.models import ApiKey, File, Job
+from webapp.registry.models import ModelVersion
+
+from .conftest import TASK, inputs
+
+JOBS = "/api/v1/jobs"
+
+
+@pytest.fixture
+def anna(db: None) -> User:
+    return User.objects.create_user("anna", password="correct horse")
+
+
+@pytest.fixture
+def signed_in(anna: User) -> Client:
+    client = Client()
+    client.force_login(anna)
+    return client
+
+
+def call(text: str, path: str = JOBS, body: Any = None, **headers: str) -> Any:
+    headers["Authorization"] = f"Bearer {text}"
+    if body is None:
+        return Client().get(path, headers=headers)
+    return Client().post(path, json.dumps(body), content_type="application/json", headers=headers)
+
+
+def test_a_key_is_shown_once_and_acts_for_its_person(signed_in: Client, anna: User, version: ModelVersion) -> None:
+    page = signed_in.post("/account/keys", {"name": "nightly"}).content.decode()
+    text = page.split("<code>unroll_")[1].split("</code>")[0]
+    text = f"unroll_{text}"
+    assert text not in signed_in.get("/account/").content.decode()
+    assert text.split("_")[2] not in str(ApiKey.objects.values().get())
+    made = call(text, body={"task": TASK, "inputs": inputs()})
+    assert made.status_code == 202
+    assert Job.objects.get().user == anna
+    assert call(text).json()["jobs"][0]["id"] == made.json()["id"]
+    assert ApiKey.objects.get().last_used_at is not None
+
+
+@pytest.mark.parametrize("text", ["", "x", "unroll_000000000000_" + "a" * 43, "unroll_zz"])
+def test_a_wrong_key_is_refused_in_words(db: None, text: str) -> None:
+    answer = call(text)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["field"] == "Authorization"
+    assert "unknown or was revoked" in answer.json()["error"]["message"]
+
+
+def test_a_revoked_key_and_a_sleeping_person_are_refused(signed_in: Client, anna: User) -> None:
+    key, text = keys.make(anna, "one")
+    assert call(text).status_code == 200
+    signed_in.post(f"/account/keys/{key.pk}/revoke")
+    assert call(text).status_code == 401
+    _, other = keys.make(anna, "two")
+    User.objects.update(is_active=False)
+    assert call(other).status_code == 401
+
+
+def test_nobody_revokes_another_ones_key(anna: User) -> None:
+    key, text = keys.make(anna, "one")
+    stranger = Client()
+    stranger.force_login(User.objects.create_user("bob"))
+    assert stranger.post(f"/account/keys/{key.pk}/revoke").status_code == 404
+    assert call(text).status_code == 200
+
+
+def test_a_days_jobs_are_counted_and_limited(anna: User, version: ModelVersion) -> None:
+    _, text = keys.make(anna, "small", daily_limit=3)
+    body = {"task": TASK, "inputs": inputs()}
+    assert call(text, body=body).status_code == 202
+    many = {"task": TASK, "items": [{"inputs": inputs()}] * 3}
+    refused = call(text, "/api/v1/batches", many)
+    assert refused.status_code == 429
+    assert "has 2 left; this request needs 3" in refused.json()["error"]["message"]
+    assert 0 < int(refused["Retry-After"]) <= 86_401
+    assert call(text, "/api/v1/batches", {**many, "items": many["items"][:2]}).status_code == 202
+    assert call(text, body=body).status_code == 429
+    shown = call(text, "/api/v1/limits").json()
+    assert (shown["key"]["used_today"], shown["key"]["daily_limit"]) == (3, 3)
+    ApiKey.objects.update(used_on=timezone.now().date() - timedelta(days=1))
+    assert call(text, body=body).status_code == 202
+    assert Client().get("/api/v1/limits").json()["key"] is None
+
+
+def test_with_access_for_the_signed_in_only_a_key_is_enough(anna: User, settings: Any) -> None:
+    settings.ACCESS = "signed-in"
+    _, text = keys.make(anna, "one")
+    assert Client().get(JOBS).status_code == 401
+    assert call(text).status_code == 200
+
+
+def test_a_key_opens_no_page(anna: User) -> None:
+    _, text = keys.make(anna, "one")
+    assert call(text, "/account/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "words"), [("", "", "1 to 80"), ("x", "0", "from 1"), ("x", "many", "whole")]
+)
+def test_a_bad_key_is_refused_at_its_field(signed_in: Client, name: str, limit: str, words: str) -> None:
+    answer = signed_in.post("/account/keys", {"name": name, "daily_limit": limit})
+    assert answer.status_code == 422
+    assert words in answer.content.decode()
+
+
+def test_there_are_at_most_so_many_keys(anna: User) -> None:
+    for number in range(keys.MOST):
+        keys.make(anna, str(number))
+    with pytest.raises(InvalidInput, match="Revoke one"):
+        keys.make(anna, "one more")
+
+
+def test_everything_is_deleted_when_one_is_sure(
+    signed_in: Client, version: ModelVersion, run_jobs: Callable[[], None]
+) -> None:
+    signed_in.post(f"/tasks/{TASK}/run", {"text": "A good film."})
+    signed_in.post(f"/tasks/{TASK}/batch", {"lines": "one\ntwo"})
+    run_jobs()
+    other = Client()
+    other.post(f"/tasks/{TASK}/run", {"text": "Somebody else's."})
+    assert signed_in.post("/account/delete").status_code == 422
+    assert Job.objects.count() == 4
+    assert signed_in.post("/account/delete", {"sure": "yes"}).status_code == 302
+    assert [job.summary for job in Job.objects.all()] == ["Somebody else's."]
+    assert not File.objects.exists()
+    assert "Everything of yours is deleted" in signed_in.get("/account/").content.decode()
+
+
+def test_the_page_is_for_the_signed_in(client: Client, db: None) -> None:
+    assert client.get("/account/")["Location"].startswith("/accounts/login/")
+
+
+def test_the_password_is_changed(signed_in: Client, anna: User) -> None:
+    fields = {"old_password": "correct horse", "new_password1": "battery staple 9", "new_password2": "battery staple 9"}
+    assert signed_in.post("/accounts/password/", fields)["Location"] == "/account/"
+    anna.refresh_from_db()
+    assert anna.check_password("battery staple 9")

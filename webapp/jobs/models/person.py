@@ -1,0 +1,85 @@
+"""What people leave: proposals, options to be remembered, keys for their programs."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from webapp.jobs.models.job import Job
+from webapp.jobs.models.shared import Owned
+from webapp.registry.models import ModelVersion
+
+
+class Feedback(Owned):
+    """A better answer that somebody proposed, for administrators to review; outlives the job, not its erasure."""
+
+    class Review(models.TextChoices):
+        """What became of it."""
+
+        NEW = "new", "new"
+        ACCEPTED = "accepted", "accepted"
+        DISMISSED = "dismissed", "dismissed"
+
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="feedback")
+    task = models.CharField(max_length=60)
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="feedback")
+    part = models.PositiveIntegerField(null=True, blank=True, help_text="which part (sentence) of the answer")
+    asked = models.TextField(help_text="what the answer was to")
+    ours = models.TextField(help_text="what the model answered")
+    theirs = models.TextField(help_text="what it should have been")
+    review = models.CharField(max_length=10, choices=Review, default=Review.NEW)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        """By state and age, for the reviewers."""
+
+        verbose_name_plural = "feedback"
+        indexes = (models.Index(fields=["review", "-created_at"], name="feedback_review"),)
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.theirs[:60]}"
+
+
+class Remembered(Owned):
+    """An option's value that its owner used last, where the option says that it is to be remembered."""
+
+    task = models.CharField(max_length=60)
+    option = models.CharField(max_length=60)
+    value = models.JSONField()
+    used_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        """One row an owner's option."""
+
+        verbose_name_plural = "remembered options"
+        constraints = (
+            models.UniqueConstraint(fields=["user", "session", "task", "option"], name="one_value_an_option"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task}.{self.option}"
+
+
+class ApiKey(models.Model):
+    """What a program shows to act for a person; the secret itself is stored nowhere."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=80, help_text="what it is for")
+    prefix = models.CharField(max_length=12, unique=True, help_text="its visible part")
+    digest = models.CharField(max_length=64, help_text="SHA-256 of its secret part")
+    daily_limit = models.PositiveIntegerField(null=True, blank=True, help_text="jobs a day (UTC); empty is none")
+    used_on = models.DateField(null=True, blank=True, help_text="the day that used_today speaks of")
+    used_today = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        """A person's, newest first."""
+
+        verbose_name = "API key"
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.name} (unroll_{self.prefix}_…)"

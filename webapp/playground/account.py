@@ -1,0 +1,97 @@
+"""A person's own page: keys for programs, what is remembered, everything deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_POST
+
+from mlcore import task as tasks
+from mlcore.errors import InvalidInput
+from webapp.jobs import files, keys, services
+from webapp.jobs.models import ApiKey, Batch, Feedback, File, Job, Remembered
+from webapp.jobs.owners import owner_of
+
+
+def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpResponse:
+    owner = owner_of(request)
+    remembered = [
+        (tasks.get(row.task), tasks.get(row.task).options[row.option], row)
+        for row in Remembered.objects.filter(owner.query)
+        if row.task in tasks.names() and row.option in tasks.get(row.task).options and row.value
+    ]
+    shared = {
+        "keys": ApiKey.objects.filter(user__pk=owner.user_id),
+        "remembered": [(spec, field, field.show(row.value), row.pk) for spec, field, row in remembered],
+        "jobs": Job.objects.filter(owner.query).count(),
+        "photos": File.objects.filter(owner.query).count(),
+        "most_keys": keys.MOST,
+    }
+    return render(request, "playground/account.html", {**shared, **context}, status=status)
+
+
+@require_GET
+@login_required
+@never_cache
+@ensure_csrf_cookie
+def account(request: HttpRequest) -> HttpResponse:
+    """What this account has here."""
+    return _page(request)
+
+
+@require_POST
+@login_required
+@never_cache
+def make_key(request: HttpRequest) -> HttpResponse:
+    """Make a key and show it, this once."""
+    limit = request.POST.get("daily_limit", "").strip()
+    try:
+        if limit and not limit.isdecimal():
+            raise InvalidInput("daily_limit", "A daily limit is a whole number of jobs; leave it empty for none.")
+        number = int(limit) if limit else None
+        key, text = keys.make(request.user, request.POST.get("name", ""), daily_limit=number)
+    except InvalidInput as error:
+        return _page(request, 422, key_error=error.message, error_field=error.field)
+    return _page(request, made=key, made_text=text)
+
+
+@require_POST
+@login_required
+def revoke_key(request: HttpRequest, pk: int) -> HttpResponse:
+    """End one of the account's keys."""
+    key = get_object_or_404(ApiKey, pk=pk, user_id=owner_of(request).user_id)
+    keys.revoke(key)
+    messages.success(request, f"The key “{key.name}” is revoked.")
+    return redirect("account")
+
+
+@require_POST
+@login_required
+def forget(request: HttpRequest, pk: int) -> HttpResponse:
+    """Forget one remembered option."""
+    Remembered.objects.filter(owner_of(request).query, pk=pk).delete()
+    return redirect("account")
+
+
+@require_POST
+@login_required
+def delete_everything(request: HttpRequest) -> HttpResponse:
+    """Erase jobs, batches, files, proposals and what is remembered; the account itself stays."""
+    owner = owner_of(request)
+    if request.POST.get("sure") != "yes":
+        return _page(request, 422, delete_error="Tick the box first: this cannot be undone.")
+    for batch in Batch.objects.filter(owner.query):
+        services.erase(batch)
+    for job in Job.objects.filter(owner.query):
+        services.erase(job)
+    files.erase(File.objects.filter(owner.query))
+    Feedback.objects.filter(owner.query).delete()
+    Remembered.objects.filter(owner.query).delete()
+    messages.success(request, "Everything of yours is deleted.")
+    return redirect("account")
