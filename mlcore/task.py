@@ -207,6 +207,11 @@ class Task(ABC):
         """The answer's language, for the page's `lang`; empty where it is the page's own."""
         return ""
 
+    def scores(self, expected: Sequence[Any], outputs: Sequence[JSON]) -> dict[str, float]:
+        """Scores of answers against what was expected; by default how many headlines are the same."""
+        same = [self.headline_of_output(output) == str(wish) for wish, output in zip(expected, outputs, strict=True)]
+        return {"agreement": sum(same) / max(1, len(same))}
+
     def columns(self, output: JSON) -> JSON:
         """The answer as the columns of a CSV row."""
         return {name: value for name, value in output.items() if not isinstance(value, list | dict)}

@@ -302,6 +302,13 @@ class Translation(Task):
             return str(output["document"]["name"])
         return " ".join(output["translation_text"][:400].split())
 
+    def scores(self, expected: Sequence[Any], outputs: Sequence[JSON]) -> dict[str, float]:
+        """Lower-cased BLEU of sacrebleu (13a)."""
+        from sacrebleu.metrics.bleu import BLEU
+
+        found = [output["translation_text"] for output in outputs]
+        return {"bleu": float(BLEU(lowercase=True).corpus_score(found, [list(map(str, expected))]).score)}
+
     def columns(self, output: JSON) -> JSON:
         """Translation and detected language."""
         code = (output["detected_language"] or {}).get("code", "")

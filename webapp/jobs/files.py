@@ -221,6 +221,19 @@ def located(task: Task, inputs: JSON) -> Iterator[JSON]:
         yield {**inputs, **paths}
 
 
+@contextmanager
+def located_all(task: Task, requests: list[JSON]) -> Iterator[list[JSON]]:
+    """The same for many requests; what names no upload of ours stays as it is, and is refused by the task."""
+    with ExitStack() as stack:
+        found = []
+        for inputs in requests:
+            try:
+                found.append(stack.enter_context(located(task, inputs)))
+            except (InvalidInput, ValueError):
+                found.append(inputs)
+        yield found
+
+
 def shown(file: File, *, small: bool = False) -> bytes:
     """The photo as pages show it: encoded anew, upright, without metadata; made once and kept."""
     size = "small" if small else "large"
@@ -259,5 +272,5 @@ def erase(files: Iterable[File]) -> None:
 
 
 def orphans(before: Any) -> Iterable[File]:
-    """Files older than that which no job names."""
-    return File.objects.filter(Q(jobs=None), created_at__lt=before)[:500]
+    """Files older than that which no job and no operation names."""
+    return File.objects.filter(Q(jobs=None, operations=None), created_at__lt=before)[:500]

@@ -7,8 +7,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from webapp.jobs import claims, events, files, services
-from webapp.jobs.models import Batch, Job, Status, Worker
+from webapp.jobs import claims, events, files, operations, services
+from webapp.jobs.models import Batch, Job, Operation, Status, Worker
 
 
 def sweep() -> int:
@@ -24,8 +24,14 @@ def sweep() -> int:
             events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
         else:
             found += held.update(status=Status.QUEUED, lease_token=None, lease_until=None, worker="")
+    operations.requeue_lost()
     Worker.objects.filter(seen_at__lt=timezone.now() - timedelta(minutes=2)).delete()
-    for queue in Job.objects.filter(status=Status.QUEUED).order_by().values_list("queue", flat=True).distinct():
+    waiting = {
+        queue
+        for model in (Job, Operation)
+        for queue in model.objects.filter(status=Status.QUEUED).order_by().values_list("queue", flat=True).distinct()
+    }
+    for queue in waiting:
         services.wake(queue)
     return found
 

@@ -18,7 +18,7 @@ from mlcore.bundle import Bundle
 from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import BundleError, InvalidInput
 from mlcore.predictor import Predictor, self_test, set_threads
-from webapp.jobs import answers, claims, events, files, services, upkeep
+from webapp.jobs import answers, claims, events, files, operate, operations, services, upkeep
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import Job, Status
 from webapp.jobs.running import Held, Running
@@ -52,12 +52,38 @@ class Server:
             if self._has_room() and (jobs := self._claim()):
                 self._admit(jobs)
             elif not self.running:
-                return False
+                return self._operate()
             for running in list(self.running.values()):
                 self._step(running)
             self._forget_finished()
         self._give_back()
         return not self.stopping
+
+    def _operate(self) -> bool:
+        """Work on an operation where one is queued, to its end; True when there was one."""
+        operation = operations.claim(queues=self.queues, worker=self.heartbeat.row.name)
+        if operation is None:
+            return False
+        try:
+            steps = operate.run(operation, self.predictor)
+            while not self.stopping:
+                self.heartbeat.begin_step()
+                try:
+                    done, total = next(steps)
+                except StopIteration as end:
+                    operations.succeed(operation, end.value)
+                    return True
+                if not operations.note_progress(operation, done=done, total=total):
+                    return True  # cancelled
+            operations.give_back(operation)
+        except (InvalidInput, BundleError) as error:
+            operations.fail(operation, str(error))
+        except Exception:
+            logger.exception("operation %s failed", operation.pk)
+            operations.fail(operation, services.NEUTRAL)
+        finally:
+            self.heartbeat.end_step()
+        return True
 
     def _has_room(self) -> bool:
         """A job on its second attempt is alone: it may have ended a worker."""

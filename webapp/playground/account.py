@@ -27,7 +27,7 @@ def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpRespon
         if row.task in tasks.names() and row.option in tasks.get(row.task).options and row.value
     ]
     shared = {
-        "keys": ApiKey.objects.filter(user__pk=owner.user_id),
+        "keys": ApiKey.objects.filter(user__pk=owner.user_id or 0),
         "remembered": [(spec, field, field.show(row.value), row.pk) for spec, field, row in remembered],
         "jobs": Job.objects.filter(owner.query).count(),
         "photos": File.objects.filter(owner.query).count(),

@@ -10,6 +10,7 @@ The life of a job; each arrow is one conditional UPDATE, so two processes cannot
 """
 
 from webapp.jobs.models.job import Batch, File, IdempotencyKey, Job, JobContent
+from webapp.jobs.models.operation import Operation
 from webapp.jobs.models.person import ApiKey, Feedback, Remembered
 from webapp.jobs.models.shared import TERMINAL, UNDER_WAY, Claimable, Owned, Status
 from webapp.jobs.models.worker import Worker
@@ -25,6 +26,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobContent",
+    "Operation",
     "Owned",
     "Remembered",
     "Status",

@@ -1,0 +1,214 @@
+"""How operations run: a generator that yields progress between steps and returns the result."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from mlcore import task as tasks
+from mlcore.errors import InvalidInput
+from webapp.jobs import files
+from webapp.jobs.models import Job, Operation, Status
+from webapp.registry.models import ModelVersion
+
+if TYPE_CHECKING:
+    from mlcore.predictor import Predictor
+
+Load = Callable[[ModelVersion], "Predictor"]
+Steps = Generator[tuple[int, int], None, dict[str, Any]]
+Asking = Generator[tuple[int, int], None, "list[Answer]"]
+_WINDOW = 16  # requests of a step: a cancel takes effect behind it
+_SHOWN = 50  # differences that are listed
+MOST_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request, and what is known of its answer."""
+
+    inputs: dict[str, Any]
+    options: dict[str, Any] | None = None
+    expected: Any = None
+    answered: str | None = None  # the headline that people got
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a version made of a row."""
+
+    output: dict[str, Any] | None
+    error: str
+    seconds: float
+
+
+def run(operation: Operation, load: Load) -> Steps:
+    """The steps of an operation; BundleError and InvalidInput say why there is no result."""
+    kinds: dict[str, Callable[[Operation, Load], Steps]] = {
+        Operation.Kind.CHECK: _check,
+        Operation.Kind.EVALUATE: _evaluate,
+        Operation.Kind.COMPARE: _compare,
+        Operation.Kind.REPLAY: _replay,
+    }
+    return kinds[operation.kind](operation, load)
+
+
+def _check(operation: Operation, load: Load) -> Steps:
+    """Loading runs the bundle's own examples."""
+    yield 0, 1
+    predictor = load(operation.version)
+    return {"examples": len(predictor.bundle.read_json("examples.json")["examples"])}
+
+
+def _evaluate(operation: Operation, load: Load) -> Steps:
+    spec = tasks.get(operation.version.task)
+    rows = list(read_labelled(operation))
+    if any(row.expected is None for row in rows):
+        raise InvalidInput("file", "Some rows say nothing of what is expected. Each needs an “expected”.")
+    answers = yield from _ask(load(operation.version), rows, 0, len(rows))
+    good = [(row.expected, a.output) for row, a in zip(rows, answers, strict=True) if a.output is not None]
+    if not good:
+        raise InvalidInput("file", f"None of the {len(rows):,} rows could be answered: {answers[0].error}")
+    scores = spec.scores([expected for expected, _ in good], [output for _, output in good])
+    return {
+        "items": len(rows),
+        "errors": len(rows) - len(good),
+        "scores": {name: round(value, 4) for name, value in scores.items()},
+        "latency_ms": _latency(answers),
+    }
+
+
+def _compare(operation: Operation, load: Load) -> Steps:
+    spec = tasks.get(operation.version.task)
+    assert operation.other is not None
+    rows = list(read_labelled(operation) if operation.file else _answered(operation))
+    first = yield from _ask(load(operation.version), rows, 0, 2 * len(rows))
+    second = yield from _ask(load(operation.other), rows, len(rows), 2 * len(rows))
+    result = _difference(spec, rows, [_headline(spec, a) for a in second], first)
+    labelled = [place for place, row in enumerate(rows) if row.expected is not None]
+    sides = {}
+    for version, answers in ((operation.version, first), (operation.other, second)):
+        good = [place for place in labelled if answers[place].output is not None]
+        scores = spec.scores([rows[i].expected for i in good], [answers[i].output or {} for i in good]) if good else {}
+        sides[str(version)] = {
+            "scores": {name: round(value, 4) for name, value in scores.items()},
+            "latency_ms": _latency(answers),
+            "errors": sum(answer.output is None for answer in answers),
+        }
+    return {**result, "versions": sides}
+
+
+def _replay(operation: Operation, load: Load) -> Steps:
+    spec = tasks.get(operation.version.task)
+    rows = list(_answered(operation))
+    if not rows:
+        raise InvalidInput("number", "No job of this task and variant was answered yet, so there is nothing to replay.")
+    answers = yield from _ask(load(operation.version), rows, 0, len(rows))
+    result = _difference(spec, rows, [row.answered or "" for row in rows], answers)
+    then = [row.seconds for row in rows if row.seconds is not None]
+    return {
+        **result,
+        "latency_ms": {"then": round(1000 * statistics.median(then)) if then else None, "now": _latency(answers)},
+        "errors": sum(answer.output is None for answer in answers),
+    }
+
+
+def _ask(
+    predictor: Predictor, rows: Sequence[Row], done: int, total: int
+) -> Generator[tuple[int, int], None, list[Answer]]:
+    """Answers in order, a window at a time."""
+    spec, found = predictor.task, []
+    for start in range(0, len(rows), _WINDOW):
+        yield done + start, total
+        window = rows[start : start + _WINDOW]
+        began = time.monotonic()
+        with files.located_all(spec, [row.inputs for row in window]) as located:
+            requests = [{"inputs": i, "options": row.options} for i, row in zip(located, window, strict=True)]
+            answers = list(predictor.predict(requests))
+        each = (time.monotonic() - began) / len(window)
+        found += [Answer(answer.get("output"), answer.get("error", {}).get("message", ""), each) for answer in answers]
+    return found
+
+
+def _difference(
+    spec: tasks.Task, rows: Sequence[Row], before: Sequence[str], answers: Sequence[Answer]
+) -> dict[str, Any]:
+    """Agreement with earlier answers, and those that differ, the least alike first; whose they were is not told."""
+    found: list[dict[str, Any]] = []
+    for row, then, answer in zip(rows, before, answers, strict=True):
+        now = _headline(spec, answer)
+        if now != then:
+            alike = SequenceMatcher(None, then, now, autojunk=False).ratio()
+            found.append({"asked": spec.headline(row.inputs), "then": then, "now": now, "alike": round(alike, 3)})
+    found.sort(key=lambda entry: entry["alike"])
+    return {
+        "items": len(rows),
+        "agreement": round(1 - len(found) / max(1, len(rows)), 4),
+        "differences": found[:_SHOWN],
+    }
+
+
+def _headline(spec: tasks.Task, answer: Answer) -> str:
+    return spec.headline_of_output(answer.output)[:120] if answer.output is not None else f"no answer: {answer.error}"
+
+
+def _latency(answers: Sequence[Answer]) -> int:
+    """Milliseconds an item, median; items of a window share its time."""
+    return round(1000 * statistics.median(answer.seconds for answer in answers)) if answers else 0
+
+
+def _answered(operation: Operation) -> Iterator[Row]:
+    """The last jobs of the version's task and variant that were answered."""
+    jobs = Job.objects.filter(
+        task=operation.version.task, variant=operation.version.variant, status=Status.SUCCEEDED
+    ).select_related("content")
+    for job in jobs.order_by("-created_at")[: operation.number]:
+        yield Row(job.content.inputs, job.content.options, None, job.answer, job.model_time_s)
+
+
+def read_labelled(operation: Operation) -> Iterator[Row]:
+    """Rows of a labelled file: JSON lines `{"inputs", "options"?, "expected"}`, or `expected TAB text`."""
+    spec = tasks.get(operation.version.task)
+    assert operation.file is not None
+    with files.local_path(str(operation.file_id)) as path, path.open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)) if _is_table(path) else None
+        if lines is None:
+            file.seek(0)
+            yield from (_row(number, line) for number, line in enumerate(_limited(file), start=1) if line.strip())
+            return
+    for number, line in enumerate(_limited(lines), start=1):
+        if len(line) != 2 or not spec.many:
+            raise InvalidInput("file", f"Line {number} is not “expected TAB text”.")
+        yield Row({spec.many: line[1]}, None, line[0])
+
+
+def _is_table(path: Any) -> bool:
+    with path.open("rb") as file:
+        return not file.read(64).lstrip(b"\xef\xbb\xbf \n\r").startswith(b"{")
+
+
+def _limited(lines: Any) -> Iterator[Any]:
+    for number, line in enumerate(lines, start=1):
+        if number > MOST_ROWS:
+            raise InvalidInput("file", f"The file has more than {MOST_ROWS:,} rows.")
+        yield line
+
+
+def _row(number: int, line: str) -> Row:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InvalidInput("file", f"Line {number} is no JSON.") from error
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("inputs"), dict)
+        or set(value) - {"inputs", "options", "expected"}
+    ):
+        raise InvalidInput("file", f"Line {number} is no object with “inputs”, “expected” and, if wanted, “options”.")
+    return Row(value["inputs"], value.get("options"), value.get("expected"))
