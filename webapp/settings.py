@@ -121,6 +121,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 1.0,
     "socket_connect_timeout": 1.0,
     "visibility_timeout": 3600,
+    # kombu would try for 6 s to open its channel, whatever `retry` says
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
 }
 CELERY_TASK_PUBLISH_RETRY = False  # a submit never hangs on a dead Redis: the sweep finds the row
 CELERY_BEAT_SCHEDULE = {
