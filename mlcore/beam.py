@@ -49,7 +49,7 @@ def search(
     scores[:, 0] = 0.0  # all beams of a row start alike: only the first one counts
     tokens = torch.zeros(rows, beam_size, 0, dtype=torch.long, device=device)
     left = budget.repeat_interleave(beam_size, dim=0).clone() if budget is not None and counted else None
-    marks = torch.tensor(list(counted), device=device)
+    marks = torch.tensor(list(counted), dtype=torch.long, device=device)
     banned = torch.tensor(list(forbidden), dtype=torch.long, device=device)
     for length in range(1, max(max_lengths) + 1):
         log_p, state = step(last, state)  # (n * beam, V)
@@ -60,7 +60,7 @@ def search(
         if left is not None:
             log_p[:, marks] = torch.where(left > 0, log_p[:, marks], _NEVER)
             log_p[:, eos_id] = torch.where((left > 0).any(dim=1), _NEVER, log_p[:, eos_id])
-        _block(log_p, tokens.flatten(0, 1), block_ngram)
+        _block(log_p, tokens.flatten(0, 1), block_ngram, marks)
         vocabulary = log_p.shape[1]
         total = scores[..., None] + log_p.view(len(owner), beam_size, vocabulary)
         best, place = total.flatten(1).topk(2 * beam_size, dim=1)  # (n, 2 * beam)
@@ -86,14 +86,16 @@ def search(
     return search_.answers()
 
 
-def _block(log_p: Tensor, tokens: Tensor, size: int) -> None:
-    """Forbid, in place, tokens that would repeat a run of `size` tokens; tokens (M, T)."""
+def _block(log_p: Tensor, tokens: Tensor, size: int, exempt: Tensor) -> None:
+    """Forbid, in place, tokens that would repeat a run of `size` tokens, but for those exempt; tokens (M, T)."""
     if size < 2 or tokens.shape[1] < size:
         return
     runs = tokens.unfold(1, size, 1)  # (M, T - size + 1, size)
     same = (runs[:, :, :-1] == tokens[:, None, 1 - size :]).all(dim=2)
     row, place = same.nonzero(as_tuple=True)
-    log_p[row, runs[row, place, -1]] = _NEVER
+    again = runs[row, place, -1]
+    free = ~torch.isin(again, exempt)
+    log_p[row[free], again[free]] = _NEVER
 
 
 class _Search:

@@ -96,7 +96,8 @@ class Engine(Generic[Key]):
                     if isinstance(answer, Failed):
                         failed[key] = answer
                     else:
-                        self.rows[key].raws[index] = answer
+                        row = self.rows[key]
+                        row.raws[index] = self.predictor.task.condense(answer, row.parts[index])
                         fresh[key][index] = answer
         found: list[tuple[Key, Event]] = []
         for key, row in list(self.rows.items()):

@@ -117,6 +117,8 @@ class Number(Field):
         """Refuse booleans, texts, NaN, infinities and what is out of bounds."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidInput(name, f"“{self.title or name}” must be a number, not {kind_of(value)}.")
+        if isinstance(value, int) and abs(value) > 2**63:
+            raise InvalidInput(name, f"“{self.title or name}” is too large a number.")
         if not math.isfinite(value):
             raise InvalidInput(name, f"“{self.title or name}” must be a finite number.")
         low = self.minimum is not None and value < self.minimum

@@ -8,6 +8,7 @@ request gives the same text alone, in a batch, or taken up again after a crash.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,11 +170,15 @@ class TokenEngine(Engine[Key]):
                 failed.append((key, Failed(FloatingPointError("The model's answer is not a finite number."))))
                 chosen.append(0)
                 continue
-            token = draw(
-                rows[place], lane.options, lane.recent, position=(lane.text.number, lane.made), allows=lane.text.allows
-            )
             best = [(int(i), float(p)) for i, p in zip(top.indices[place], top.values[place].exp(), strict=True)]
-            lane.text.push(token, float(log_p[place, token]), best)
+            try:
+                where = (lane.text.number, lane.made)
+                token = draw(rows[place], lane.options, lane.recent, position=where, allows=lane.text.allows)
+                lane.text.push(token, float(log_p[place, token]), best)
+            except Exception as error:
+                failed.append((key, Failed(error)))
+                chosen.append(0)
+                continue
             lane.made += 1
             lane.recent = [*lane.recent[-255:], token]
             chosen.append(token)
@@ -219,7 +224,8 @@ def draw(
         seen = np.unique(np.asarray(recent))
         scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
     if options["temperature"] == 0:
-        return next((int(token) for token in _likeliest(scores, _HEAD) if allows(int(token))), int(scores.argmax()))
+        best = itertools.chain(_likeliest(scores, _HEAD), _likeliest(scores, len(scores)))
+        return next((int(token) for token in best if allows(int(token))), int(scores.argmax()))
     order, weights = _candidates(scores / options["temperature"], options)
     share = uniform(options["seed"], *position)
     while weights.sum() > 0:

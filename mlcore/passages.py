@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sentencex
 
+logger = logging.getLogger(__name__)
+_SPACES = re.compile(r"[^\S\n\r\t ]")
 LONGEST = 400  # characters of a segment; a longer sentence is cut at a comma or a space
 _MARKS = re.compile(r"\s*(?:(?:[-*+•–—>|]|#{1,6}|\(?\d{1,3}[.)]|\(?[a-zA-Z]\))\s+)*")
 _INITIAL = re.compile(r"(?:^|[\s(])(?:[A-ZÄÖÜÉ]|[A-Z][a-z]|[a-z])\.\s+\Z")  # "M. Dupont", "J. R. Smith"
@@ -43,6 +47,20 @@ class Passage:
                 glue = ""
         return Passage(tuple(segments), glue + self.tail)
 
+    def cut(self, too_long: Callable[[str], bool]) -> Passage:
+        """The same text with segments halved, at a space where there is one, until none is too long."""
+        segments: list[Segment] = []
+        for segment in self.segments:
+            before = segment.before
+            for piece in _halved(segment.text, too_long):
+                body = piece.strip()
+                lead = piece[: len(piece) - len(piece.lstrip())]
+                segments.append(Segment(before + lead, body))
+                before = piece[len(lead) + len(body) :]
+            if before:  # a segment ends in no space
+                segments[-1] = Segment(segments[-1].before, segments[-1].text + before)
+        return Passage(tuple(segments), self.tail)
+
     def join(self, texts: Sequence[str]) -> str:
         """The text with `texts` in the places of its segments."""
         parts = [segment.before + _wrap(text, segment.text) for segment, text in zip(self.segments, texts, strict=True)]
@@ -71,32 +89,48 @@ def split(text: str, language: str) -> Passage:
 
 def _unwrapped(text: str) -> Iterator[str]:
     """Lines with their ends; lines that go on in the next one (wrapped at a width) are one."""
-    held = ""
+    held: list[str] = []
     for line in text.splitlines(keepends=True):
-        if held and not _goes_on(held, line):
-            yield held
-            held = ""
-        held += line
+        if held and not _goes_on(held[-1], line):
+            yield "".join(held)
+            held = []
+        held.append(line)
     if held:
-        yield held
+        yield "".join(held)
 
 
-def _goes_on(held: str, line: str) -> bool:
-    last = held.rstrip("\n\r").rsplit("\n", 1)[-1]
+def _goes_on(last: str, line: str) -> bool:
+    last = last.rstrip("\n\r")
+    if len(last) < _WRAPPED or not line[:1].islower() or _ENDED.search(last[-8:]):
+        return False
     marks = _MARKS.match(line)
-    marked = bool(marks and marks.group().strip())
-    return len(last) >= _WRAPPED and not _ENDED.search(last) and line[:1].islower() and not marked
+    return not (marks and marks.group().strip())
+
+
+def _segments(text: str, language: str) -> list[str]:
+    """What sentencex makes of a line. It is shown plain spaces for all others, over which it may stumble."""
+    plain = _SPACES.sub(" ", text)
+    try:
+        lengths = [len(sentence) for sentence in sentencex.segment(language, plain)]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a panic of its Rust half is no Exception
+        logger.warning("sentencex cannot split a text of %d characters", len(text))
+        return [text]
+    if sum(lengths) != len(text):
+        return [text]
+    ends = list(itertools.accumulate(lengths))
+    return [text[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 def _sentences(text: str, language: str) -> list[str]:
     """Sentences with the white space behind them; an initial ends none."""
     found: list[str] = []
-    for sentence in sentencex.segment(language, text):
+    for sentence in _segments(text, language):
         if found and (_INITIAL.search(found[-1]) or not sentence.strip()):
             found[-1] += sentence
         else:
             found.append(sentence)
-    assert "".join(found) == text, "the splitter changed the text"
     return found
 
 
@@ -110,6 +144,17 @@ def _shortened(sentence: str) -> Iterator[str]:
         sentence = sentence[cut:]
     if sentence:
         yield sentence
+
+
+def _halved(text: str, too_long: Callable[[str], bool]) -> Iterator[str]:
+    if len(text) < 2 or not too_long(text):
+        yield text
+        return
+    middle = len(text) // 2
+    space = text.rfind(" ", 1, middle + 1)
+    cut = space + 1 if space > middle // 2 else middle
+    yield from _halved(text[:cut], too_long)
+    yield from _halved(text[cut:], too_long)
 
 
 def _wrap(text: str, source: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 COUNT = 24  # marks that a vocabulary holds
 LONGEST_WORD = 40  # characters
@@ -60,8 +61,9 @@ class Protected:
         return _fill(text, self.originals)
 
     def missing(self, text: str) -> list[str]:
-        """Values whose marks a translation lacks."""
-        return [self.values[int(number)] for number in sorted({*_MARK.findall(self.text)} - {*_MARK.findall(text)})]
+        """Values whose marks a translation lacks, each as often as it does."""
+        left = Counter(_MARK.findall(self.text)) - Counter(_MARK.findall(text))
+        return [self.values[int(number)] for number in sorted(left.elements(), key=int)]
 
 
 def _fill(text: str, values: Sequence[str]) -> str:
@@ -91,29 +93,39 @@ def protect(text: str, source: str, target: str, glossary: Sequence[Sequence[str
         both = (value, text[start:end])
         if both not in kept and len(kept) < COUNT:
             kept.append(both)
-        found += [text[at:start], mark(kept.index(both)) if both in kept else text[start:end]]
+        # where there are no marks left the words stay, but what looks like a mark must not be taken for one
+        plain = _MARK.sub(r"‹p\1›", text[start:end])
+        found += [text[at:start], mark(kept.index(both)) if both in kept else plain]
         at = end
     marked = "".join(found) + text[at:]
     return Protected(marked, tuple(value for value, _ in kept), tuple(original for _, original in kept))
 
 
 def _spans(text: str, source: str, target: str, glossary: Sequence[Sequence[str]]) -> list[tuple[int, int, str]]:
-    """(start, end, value in the target language) of all that is kept, in order, none within another."""
-    spans: list[tuple[int, int, str]] = []
+    """(start, end, value in the target language) of all that is kept, in order, none within another.
+
+    A glossary's term goes before numbers and names in it, not before an address or piece of code around it.
+    """
+    kept: list[tuple[int, int, str, bool]] = []
     for match in _KEPT.finditer(text) if _SOME.search(text) else ():
-        value = match.group()
-        if match.lastgroup == "number":
-            value = localised(value, source, target)
-        spans.append((match.start(), match.end(), value))
-    taken = [False] * len(text)
-    for start, end, _ in spans:
-        taken[start:end] = [True] * (end - start)
-    for term, wanted in sorted(glossary, key=lambda pair: -len(pair[0])):
-        for match in re.finditer(rf"(?<!\w){re.escape(term)}(?!\w)", text, re.IGNORECASE):
-            if not any(taken[match.start() : match.end()]):
-                taken[match.start() : match.end()] = [True] * (match.end() - match.start())
-                spans.append((match.start(), match.end(), wanted))
-    return sorted(spans)
+        is_number = match.lastgroup == "number"
+        value = localised(match.group(), source, target) if is_number else match.group()
+        kept.append((match.start(), match.end(), value, match.lastgroup in ("number", "name", "emoji")))
+    wanted = {term.casefold(): becomes for term, becomes in glossary}
+    for match in _terms(tuple(wanted)).finditer(text) if wanted else ():
+        start, end = match.span()
+        met = [span for span in kept if span[0] < end and start < span[1]]
+        if all(may_go and start <= first and last <= end for first, last, _, may_go in met):
+            becomes = wanted.get(match.group().casefold(), match.group())
+            kept = [span for span in kept if span not in met] + [(start, end, becomes, False)]
+    return sorted(span[:3] for span in kept)
+
+
+@lru_cache(maxsize=64)
+def _terms(terms: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of these terms as whole words, the longest first."""
+    longest = sorted(terms, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE)
 
 
 def localised(number: str, source: str, target: str) -> str:

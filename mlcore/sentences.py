@@ -13,6 +13,7 @@ from mlcore.placeholders import Protected, outside_marks, protect
 from mlcore.subwords import SubwordTokenizer
 from mlcore.task import JSON, Cell
 
+_BLANKS = re.compile(r"[ \t\r\n\f\v]+")
 _SEEN = 0.25  # attention from which on a source word is named
 LONGEST = 240  # tokens of a sentence; `passages.LONGEST` characters are fewer but for odd scripts
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")
@@ -30,7 +31,7 @@ class Sentence:
     @classmethod
     def of(cls, segment: Segment, source: str, target: str, glossary: Sequence[Sequence[str]]) -> Sentence:
         """A segment to be translated from one language to another."""
-        text = " ".join(segment.text.split())
+        text = _BLANKS.sub(" ", segment.text)  # a no-break space inside a number stays
         capitals = text.isupper() and len(text.split()) > 1
         return cls(segment.before, text, protect(text, source, target, glossary), capitals)
 

@@ -53,6 +53,10 @@ class SubwordTokenizer:
         """Ids of the best segmentation."""
         return list(self._processor.encode(text))
 
+    def is_long(self, text: str, most: int) -> bool:
+        """Whether a text has more than `most` pieces; short texts are not looked at."""
+        return len(text.encode()) > most and len(self.encode(text)) > most
+
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of the best segmentations of many texts."""
         return list(self._processor.encode(list(texts), num_threads=2))

@@ -177,6 +177,10 @@ class Task(ABC):
         """What is shown of a part while the others are still worked on."""
         raise NotImplementedError(f"{self.name} has no parts")
 
+    def condense(self, raw: Any, part: Item) -> Any:
+        """What of a part's raw answer is kept until the row is whole."""
+        return raw
+
     def merge_part(self, known: JSON, fresh: JSON) -> JSON:
         """A part as it is known, with what a step added to it."""
         return fresh

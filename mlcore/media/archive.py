@@ -17,37 +17,56 @@ from mlcore.media.runs import joined, parted
 MAX_UNPACKED = 100 << 20  # bytes of an archive's members together
 MAX_RATIO = 200  # unpacked bytes a packed one: text packs to a twentieth at most
 Write = Callable[[Sequence[str]], bytes]
+Leaves = list[tuple[Any, str]]  # a node, and whether it is its text or its tail
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 
 
 def read_docx(data: bytes, field: str) -> tuple[list[str], Write]:
-    def leaves(paragraph: Any) -> list[tuple[Any, str]]:
-        return [(node, "text") for node in paragraph.iter(f"{_WORD}t") if _nearest(node, (f"{_WORD}p",)) is paragraph]
+    """Word: paragraphs of the text, headers, footers and notes; a tab or line break parts one."""
+    texts, borders = f"{_WORD}t", (f"{_WORD}tab", f"{_WORD}br", f"{_WORD}cr")
+
+    def groups(paragraph: Any) -> list[Leaves]:
+        found: list[Leaves] = [[]]
+        for node in paragraph.iter(texts, *borders):
+            if _nearest(node, (f"{_WORD}p",)) is not paragraph:
+                continue
+            if node.tag == texts:
+                found[-1].append((node, "text"))
+            else:
+                found.append([])
+        return found
 
     names = re.compile(r"word/(document|header\d*|footer\d*|footnotes|endnotes)\.xml\Z")
-    return _read_archive(data, names, (f"{_WORD}p",), leaves, field)
+    return _read_archive(data, names, (f"{_WORD}p",), groups, field)
 
 
 def read_odt(data: bytes, field: str) -> tuple[list[str], Write]:
+    """OpenDocument: paragraphs and headings; a tab or line break parts one."""
     blocks = (f"{_TEXT}p", f"{_TEXT}h")
     silent = (f"{_TEXT}note-citation", f"{_TEXT}tracked-changes")
+    borders = (f"{_TEXT}tab", f"{_TEXT}line-break")
 
-    def leaves(paragraph: Any) -> list[tuple[Any, str]]:
-        found: list[tuple[Any, str]] = []
-        for node in paragraph.iter():
-            if not isinstance(node.tag, str) or (node is not paragraph and _nearest(node, blocks) is not paragraph):
-                continue
+    def groups(paragraph: Any) -> list[Leaves]:
+        found: list[Leaves] = [[]]
+
+        def walk(node: Any) -> None:
             if node.text and node.tag not in silent:
-                found.append((node, "text"))
-            # what follows an element lies in its parent
-            found += [(child, "tail") for child in node if child.tail]
-        order = {id(node): place for place, node in enumerate(paragraph.iter())}
-        last = {id(node): max(order[id(inner)] for inner in node.iter()) for node, _ in found}
-        return sorted(found, key=lambda leaf: (order[id(leaf[0])], 0) if leaf[1] == "text" else (last[id(leaf[0])], 1))
+                found[-1].append((node, "text"))
+            for child in node:
+                if child.tag in borders:
+                    found.append([])
+                # a paragraph inside (a note's, a comment's, a frame's) is one of its own; what follows it is ours
+                elif isinstance(child.tag, str) and child.tag not in blocks:
+                    walk(child)
+                if child.tail:
+                    found[-1].append((child, "tail"))
 
-    return _read_archive(data, re.compile(r"(content|styles)\.xml\Z"), blocks, leaves, field)
+        walk(paragraph)
+        return found
+
+    return _read_archive(data, re.compile(r"(content|styles)\.xml\Z"), blocks, groups, field)
 
 
 def _nearest(node: Any, tags: Sequence[str]) -> Any:
@@ -62,7 +81,7 @@ def _read_archive(
     data: bytes,
     names: re.Pattern[str],
     tags: Sequence[str],
-    leaves: Callable[[Any], list[tuple[Any, str]]],
+    groups: Callable[[Any], list[Leaves]],
     field: str,
 ) -> tuple[list[str], Write]:
     """The paragraphs of a zip of XML files; the other files are copied."""
@@ -78,10 +97,11 @@ def _read_archive(
             raise InvalidInput(field, "The file is damaged: its text cannot be read. Save it again.") from error
     if not trees:
         raise InvalidInput(field, "There is no text in this file. Is it really what its name says?")
-    paragraphs = [leaves(node) for tree in trees.values() for node in tree.iter(*tags)]
-    kept = [
-        group for group in paragraphs if any(getattr(node, where).strip() for node, where in group if _of(node, where))
-    ]
+    try:
+        pieces = [group for tree in trees.values() for node in tree.iter(*tags) for group in groups(node)]
+    except RecursionError as error:
+        raise InvalidInput(field, "The file is nested too deeply to be read.") from error
+    kept = [group for group in pieces if any(_of(*leaf).strip() for leaf in group)]
 
     def write(texts: Sequence[str]) -> bytes:
         for group, text in zip(kept, texts, strict=True):

@@ -90,57 +90,98 @@ def _read_text(data: bytes, field: str) -> tuple[list[str], Write]:
     return [_decoded(data, field)], lambda texts: texts[0].encode()
 
 
-# code blocks, front matter, tables' rules and link targets of their own stay as they are
-_MARKDOWN_KEPT = re.compile(
-    r"(\A---\n.*?\n---\n|^(?:```|~~~).*?^(?:```|~~~)[ \t]*$|^\[[^\]\n]+\]:[^\n]*$|^[ |:-]{3,}$"
-    r"|(?:^(?: {4}|\t)[^\n]*\n?)+)",
-    re.DOTALL | re.MULTILINE,
-)
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_RULES = re.compile(r"(?: {0,3}\[[^\]\n]+\]:.*|[ |:+-]{3,})\Z")  # link targets, rules of tables
+_ITEM = re.compile(r"\s*(?:[-*+]|\d{1,3}[.)])\s")
 
 
 def _read_markdown(data: bytes, field: str) -> tuple[list[str], Write]:
-    parts = _MARKDOWN_KEPT.split(_decoded(data, field).replace("\r\n", "\n"))
+    """Text between what is kept: front matter, code blocks, link targets, rules of tables."""
+    lines = _decoded(data, field).replace("\r\n", "\n").splitlines(keepends=True)
+    kept = _kept_lines([line.rstrip("\n") for line in lines])
+    parts: list[list[str]] = [[]]  # texts at even places, what is kept at odd ones
+    for line, keep in zip(lines, kept, strict=True):
+        if keep != (len(parts) % 2 == 0):
+            parts.append([])
+        parts[-1].append(line)
+    joined_parts = ["".join(part) for part in parts]
 
     def write(texts: Sequence[str]) -> bytes:
         done = iter(texts)
-        return "".join(part if place % 2 else next(done) for place, part in enumerate(parts)).encode()
+        return "".join(part if place % 2 else next(done) for place, part in enumerate(joined_parts)).encode()
 
-    return parts[::2], write
+    return joined_parts[::2], write
+
+
+def _kept_lines(lines: Sequence[str]) -> list[bool]:
+    """For each line whether it stays as it is."""
+    kept: list[bool] = []
+    fence, front, in_list, blank = "", bool(lines) and lines[0] == "---", False, True
+    for number, line in enumerate(lines):
+        opened = _FENCE.match(line)
+        if front:
+            kept.append(True)
+            front = not (number and line in ("---", "..."))
+        elif fence:
+            kept.append(True)
+            if opened and opened[1].startswith(fence) and not line.strip(" `~"):
+                fence = ""
+        elif opened:
+            kept.append(True)
+            fence = opened[1]
+        else:
+            in_list = bool(_ITEM.match(line)) or (in_list and (not line.strip() or line.startswith((" ", "\t"))))
+            indented = line.startswith(("    ", "\t")) and not in_list and (blank or (bool(kept) and kept[-1]))
+            kept.append(bool(line.strip()) and (indented or bool(_RULES.match(line))))
+        blank = not line.strip()
+    return kept
 
 
 _TIMES = re.compile(r"\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}(?:\s.*)?\Z")
 
 
 def _read_cues(data: bytes, field: str) -> tuple[list[str], Write]:
-    """SubRip and WebVTT: blocks between blank lines, the text of a block under its line of times."""
-    blocks = re.split(r"(\n[ \t]*\n\s*)", _decoded(data, field).replace("\r\n", "\n").replace("\r", "\n"))
-    places: list[tuple[int, str]] = []  # blocks with text, and what stands above it
-    units: list[str] = []
-    for place, block in enumerate(blocks):
-        lines = block.split("\n")
-        times = next((number for number, line in enumerate(lines) if "-->" in line), None)
-        if times is None or lines[0].startswith("NOTE"):
+    """SubRip and WebVTT: the text under each line of times, up to a blank line or the next cue."""
+    lines = _decoded(data, field).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    spans: list[tuple[int, int]] = []  # of lines with text
+    place, note = 0, False
+    while place < len(lines):
+        line = lines[place]
+        note = (note or line.startswith(("NOTE", "STYLE", "REGION"))) and bool(line.strip())
+        if note or "-->" not in line:
+            place += 1
             continue
-        if not _TIMES.fullmatch(lines[times]):
-            raise InvalidInput(field, f"Subtitle {len(places) + 1} has broken times: “{lines[times].strip()[:60]}”.")
-        places.append((place, "\n".join(lines[: times + 1])))
-        units.append("\n".join(lines[times + 1 :]))
-    if not places:
+        if not _TIMES.fullmatch(line):
+            raise InvalidInput(field, f"Subtitle {len(spans) + 1} has broken times: “{line.strip()[:60]}”.")
+        start = place = place + 1
+        while place < len(lines) and lines[place].strip() and not _begins_cue(lines, place):
+            place += 1
+        spans.append((start, place))
+    if not spans:
         raise InvalidInput(field, "There are no subtitles in this file: no line with times and “-->”.")
-    shapes = [_cue_lines(unit) for unit in units]
+    shapes = [_cue_lines(lines[start:end]) for start, end in spans]
 
     def write(texts: Sequence[str]) -> bytes:
-        out = list(blocks)
-        for (place, head), text, (_, height) in zip(places, texts, shapes, strict=True):
-            out[place] = f"{head}\n{_balanced(text, height)}"
-        return "".join(out).encode()
+        out, at = [], 0
+        for (start, end), text, (_, height) in zip(spans, texts, shapes, strict=True):
+            out += lines[at:start]
+            out += _balanced(text, height).split("\n") if end > start else []
+            at = end
+        return "\n".join(out + lines[at:]).encode()
 
     return [unit for unit, _ in shapes], write
 
 
-def _cue_lines(text: str) -> tuple[str, int]:
+def _begins_cue(lines: Sequence[str], place: int) -> bool:
+    """Whether a line is the times of a cue, or the number above them."""
+    if "-->" in lines[place]:
+        return True
+    return lines[place].strip().isdecimal() and place + 1 < len(lines) and bool(_TIMES.fullmatch(lines[place + 1]))
+
+
+def _cue_lines(lines: Sequence[str]) -> tuple[str, int]:
     """A cue's text with one line for each speaker, and over how many lines it went."""
-    lines = [line.strip() for line in text.strip("\n").split("\n")]
+    lines = [line.strip() for line in lines]
     if any(line.startswith(("-", "–")) for line in lines[1:]):
         return "\n".join(lines), 0
     return " ".join(lines), len(lines)
@@ -150,7 +191,8 @@ def _balanced(text: str, height: int) -> str:
     """A text over so many lines of about the same length; 0 leaves its lines alone."""
     for number in range(height - 1, 0, -1):
         goal = len(text) * number // height
-        spaces = [place for place, character in enumerate(text) if character == " "]
+        # not inside a tag: <font color="red">
+        spaces = [match.start() for match in re.finditer(r" (?![^<>]*>)", text)]
         if spaces:
             cut = min(spaces, key=lambda place: abs(place - goal))
             text = f"{text[:cut]}\n{text[cut + 1 :]}"
@@ -168,8 +210,12 @@ _BLOCKS = frozenset(
 def _read_html(data: bytes, field: str) -> tuple[list[str], Write]:
     from bs4 import BeautifulSoup
     from bs4.element import Comment, NavigableString, PreformattedString, Tag
+    from bs4.exceptions import ParserRejectedMarkup
 
-    soup = BeautifulSoup(_decoded(data, field), "html.parser")
+    try:
+        soup = BeautifulSoup(_decoded(data, field), "html.parser")
+    except (ParserRejectedMarkup, RecursionError) as error:
+        raise InvalidInput(field, "This page is not HTML that can be read.") from error
     runs: list[list[Any]] = [[]]  # text nodes between two block borders
 
     def walk(node: Any) -> None:

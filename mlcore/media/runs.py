@@ -21,7 +21,7 @@ def _tagged(parts: Sequence[str]) -> list[int]:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """The text of a paragraph of several pieces, every other one as <g1>...</g1>."""
+    """The text of a paragraph of several pieces, every other one as <g1>...</g1>; blank pieces are part of the text."""
     tagged = _tagged(parts)
     return "".join(f"<g{place}>{part}</g{place}>" if place in tagged else part for place, part in enumerate(parts))
 
@@ -31,24 +31,36 @@ def parted(text: str, parts: Sequence[str]) -> list[str]:
 
     Where tags are broken or in another order than the pieces, whose places are fixed, the longest piece gets it all.
     """
+    real = [place for place, part in enumerate(parts) if part.strip()]
+    if len(real) == 1:
+        return [text if place == real[0] else "" for place in range(len(parts))]
+    return _by_tags(text, parts, real) or _all_in_one(text, parts)
+
+
+def _by_tags(text: str, parts: Sequence[str], real: Sequence[int]) -> list[str]:
+    """The pieces, or nothing where the tags do not fit."""
     tagged = _tagged(parts)
     cuts = _TAGGED.split(text)  # outside, number, inside, outside, ...
     numbers = [int(number) for number in cuts[1::3]]
-    out = ["" if part.strip() else None for part in parts]
-    if numbers == tagged and not any(map(_TAG.search, [*cuts[::3], *cuts[2::3]])):
-        borders = [-1, *numbers, len(parts)]
-        for place, inside in zip(numbers, cuts[2::3], strict=True):
-            out[place] = inside
-        for rank, outside in enumerate(cuts[::3]):
-            between = [place for place in range(borders[rank] + 1, borders[rank + 1]) if parts[place].strip()]
-            if between:
-                out[between[0]] = outside
-            elif outside.strip():
-                break
-            elif rank and outside:
-                out[borders[rank]] = f"{out[borders[rank]]}{outside}"
+    if not tagged or numbers != tagged or any(map(_TAG.search, [*cuts[::3], *cuts[2::3]])):
+        return []
+    out = [""] * len(parts)
+    for place, inside in zip(numbers, cuts[2::3], strict=True):
+        out[place] = inside
+    borders = [-1, *numbers, len(parts)]
+    for rank, outside in enumerate(cuts[::3]):
+        between = [place for place in real if borders[rank] < place < borders[rank + 1]]
+        if between:
+            out[between[0]] = outside
+        elif outside.strip():
+            return []
+        elif rank:  # white space alone rides with its neighbour
+            out[borders[rank]] += outside
         else:
-            return [part if new is None else new for part, new in zip(parts, out, strict=True)]
+            out[borders[1]] = outside + out[borders[1]]
+    return out
+
+
+def _all_in_one(text: str, parts: Sequence[str]) -> list[str]:
     longest = max(range(len(parts)), key=lambda place: len(parts[place].strip()))
-    plain = _TAG.sub("", text)
-    return [plain if place == longest else "" if part.strip() else part for place, part in enumerate(parts)]
+    return [_TAG.sub("", text) if place == longest else "" for place in range(len(parts))]

@@ -16,7 +16,7 @@ from mlcore.media import document
 from mlcore.media.fields import Document
 from mlcore.pairs import Pairs
 from mlcore.placeholders import is_kept_whole
-from mlcore.sentences import Sentence, kept_cells, origin
+from mlcore.sentences import LONGEST, Sentence, kept_cells, origin
 from mlcore.subwords import SubwordTokenizer
 from mlcore.task import JSON, Cell, Example, Item, Product, Strip, Task, register
 
@@ -220,6 +220,7 @@ class Translation(Task):
         if detected:
             languages.check_direction(language, target, field="source")
         split = tuple(passages.split(unit, language).without(is_kept_whole) for unit in units)
+        split = tuple(passage.cut(lambda text: assets.tokenizer.is_long(text, LONGEST)) for passage in split)
         parts: list[Item] = []
         for segment in (segment for passage in split for segment in passage.segments):
             sentence = Sentence.of(segment, language, target, options["glossary"])
@@ -228,6 +229,10 @@ class Translation(Task):
             parts.append(Item({"source": ids}, options, context, len(ids)))
         reading = Reading(split, detected, target, path.name if path else "", source)
         return Item({}, options, reading, sum(part.cost for part in parts), parts)
+
+    def condense(self, raw: JSON, part: Item) -> JSON:
+        """Of a document's sentence only the tokens: fifty thousand maps of attention would fill the memory."""
+        return {"hypotheses": raw["hypotheses"][:1]} if part.context.in_document else raw
 
     def postprocess_part(self, raw: JSON, part: Item, assets: Assets) -> JSON:
         """A sentence's translation, others, and its words with their attention; nothing of a document's."""

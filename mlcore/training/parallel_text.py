@@ -6,6 +6,7 @@ XQuAD, PUD, MLQE-PE, BConTrasT and XDailyDialog projects, Wiktionary (open-dsl-d
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,14 +65,38 @@ def read_pairs(data: Path, language: str, split: str, corpus: str) -> Iterator[t
                 yield unicodedata.normalize("NFC", row[0]), unicodedata.normalize("NFC", row[1])
 
 
-def training_pairs(data: Path, corpus: str, *, seed: int, limit: int = 0) -> list[Pair]:
-    """All pairs of a corpus that agree on their numbers, addresses and the like."""
+def normalised(sentence: str) -> str:
+    """Letters and digits alone, in lower case: by this sentences are the same."""
+    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", sentence).lower()))
+
+
+def held_out(data: Path) -> frozenset[str]:
+    """English sentences of every dev and test set there is, of all languages; generic ones of two words left out.
+
+    One model learns all directions: a sentence held out for one language must not be learned with another.
+    """
+    found = {
+        normalised(row[0])
+        for path in sorted((data / "translation").glob("en-*/*.tsv.xz"))
+        if not path.name.startswith("train.")
+        for row in read_table(path)
+        if row
+    }
+    return frozenset(sentence for sentence in found if len(sentence.split()) > 2)
+
+
+def training_pairs(
+    data: Path, corpus: str, *, seed: int, limit: int = 0, without: frozenset[str] = frozenset()
+) -> list[Pair]:
+    """All pairs of a corpus that agree on their numbers, addresses and the like; none whose English is `without`."""
     found: list[Pair] = []
     for language in other_languages():
         generator = np.random.default_rng([seed, *corpus.encode(), *language.encode()])
         for number, (english, other) in enumerate(read_pairs(data, language, "train", corpus)):
             if limit and number >= limit:
                 break
+            if normalised(english) in without:
+                continue
             marked = protect_pair(
                 english,
                 other,

@@ -41,7 +41,8 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mappi
             ["set", "pairs", "source and terms"],
             [[name, f"{count:,}", TERMS[name]] for name, count in pairs.items() if count],
         ),
-        "The weights may be used for research and education, not commercially.",
+        "Pairs whose English sentence stands in a dev set of any of the languages were left out. The weights may be used for "
+        "research and education, not commercially.",
         "## Known failures",
         "News and other long written sentences: it read few of them, and what comes out is often wrong. Rare nouns and names "
         "that are no names of people, idioms, who “it” or “sie” is across sentences (each sentence is translated alone), "

@@ -72,7 +72,11 @@ export function watch() {
   source.addEventListener("progress", onChange);
   source.addEventListener("delta", onDelta);
   source.addEventListener("done", onDone);
-  source.addEventListener("error", () => { failures += 1; if (failures > 2) poll(); });
+  source.addEventListener("error", () => {
+    failures += 1;
+    // refused for good (a proxy's 502, a 404): the browser does not try again
+    if (failures > 2 || source?.readyState === EventSource.CLOSED) poll();
+  });
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -106,3 +106,10 @@ def test_coverage_prefers_what_looked_everywhere() -> None:
 
     assert best(0.0) == [4]
     assert best(1.0) == [5]
+
+
+def test_the_same_symbol_may_come_many_times_where_it_must() -> None:
+    log_p = torch.full((1, VOCABULARY, VOCABULARY), -5.0)
+    log_p[0, :, 5], log_p[0, :, EOS] = -0.1, -0.2
+    (found,) = run(log_p, beam_size=2, max_lengths=[30], counted=(5, 6), budget=torch.tensor([[8, 0]]))
+    assert found[0].tokens == [5] * 8

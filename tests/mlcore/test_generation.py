@@ -287,3 +287,27 @@ def test_the_state_is_carried_without_its_gradient(predictor: Predictor) -> None
     assert carried != fresh
     assert loss.state is not None
     assert not loss.state[0][0].requires_grad
+
+
+def test_greedy_looks_at_all_tokens_before_it_takes_a_refused_one() -> None:
+    logits = np.linspace(5, 0, 1_000).astype(np.float32)
+    greedy = {**OPTIONS, "temperature": 0}
+    assert draw(logits, greedy, [], position=(0, 0), allows=lambda token: token == 900) == 900
+
+
+def test_a_continuation_that_raises_fails_its_row_alone(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = predictor.engine(2)
+    for key in ("good", "bad"):
+        engine.add(key, predictor.prepare({"prompt": "A"}, {"seed": 1, "max_new_tokens": 5}))
+
+    def broken(token: int) -> bool:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(engine.texts["bad"][0], "allows", broken)
+    ended = {key: type(event) for key, event in run(engine) if not isinstance(event, Partial)}
+    assert ended == {"good": Final, "bad": Failed}
+
+
+def test_a_number_too_large_for_anything_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="too large"):
+        SPEC.clean({"prompt": "x"}, {"seed": 10**400})

@@ -57,3 +57,24 @@ def test_very_long_sentences_are_cut() -> None:
     passage = split(text, "en")
     assert all(len(segment.text) <= LONGEST for segment in passage.segments)
     assert rejoined(text) == text
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u202f", "\u2009", "\u3000"])
+@pytest.mark.parametrize("language", ["en", "de", "fr", "es"])
+def test_no_space_of_any_kind_breaks_the_splitter(space: str, language: str) -> None:
+    text = f"Vitamin{space}C{space}. It helps. Henry V{space}. He{space}!"
+    passage = split(text, language)
+    assert passage.join([segment.text for segment in passage.segments]) == text
+
+
+def test_a_segment_that_is_too_long_is_halved_at_spaces() -> None:
+    text = "- one two three four five six seven eight. Short."
+    passage = split(text, "en").cut(lambda part: len(part) > 12)
+    assert all(len(segment.text) <= 12 for segment in passage.segments)
+    assert passage.join([segment.text for segment in passage.segments]) == text
+    assert split("abcdefgh", "en").cut(lambda part: len(part) > 2).join(["a"] * 4) == "aaaa"
+
+
+def test_a_list_of_long_lower_case_lines_is_taken_apart_in_time() -> None:
+    text = "a line in lower case that is longer than forty characters\n" * 20_000
+    assert len(split(text, "en").segments) >= 1

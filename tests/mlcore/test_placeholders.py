@@ -95,3 +95,27 @@ def test_pairs_that_disagree_about_numbers_are_no_training_pairs() -> None:
 
 def test_only_what_lies_outside_marks_is_changed() -> None:
     assert outside_marks("ab <p0> cd", str.upper) == "AB <p0> CD"
+
+
+@pytest.mark.parametrize("term", ["Windows 11", "GPT-4", "B2B", "C++", "a.b*c", "@tom"])
+def test_terms_with_digits_and_signs_are_found(term: str) -> None:
+    protected = protect(f"I use {term} daily, and 7 more.", "en", "de", [[term, "DAS"]])
+    assert protected.values == ("DAS", "7")
+
+
+def test_longer_terms_go_first_and_addresses_before_terms() -> None:
+    glossary = [["dog", "Hund"], ["hot dog", "Hotdog"], ["example", "Beispiel"]]
+    protected = protect("A hot dog, a dog: https://example.org", "en", "de", glossary)
+    assert protected.values == ("Hotdog", "Hund", "https://example.org")
+
+
+def test_a_value_that_comes_too_seldom_is_missing() -> None:
+    protected = protect("7 and 7 and 8", "en", "de")
+    assert protected.missing("<p0>") == ["7", "8"]
+
+
+def test_a_literal_mark_beyond_all_marks_is_no_mark() -> None:
+    text = " ".join(str(1000 + i) for i in range(COUNT)) + " <p3> <p99>"
+    protected = protect(text, "en", "de")
+    assert protected.restore(protected.text).endswith("‹p3› ‹p99›")
+    assert protected.missing(protected.text) == []

@@ -12,7 +12,7 @@ from django.test import Client
 from mlcore.bundle import Bundle
 from webapp.jobs import events
 from webapp.jobs.models import Job
-from webapp.jobs.worker import Server
+from webapp.jobs.server import Server
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 

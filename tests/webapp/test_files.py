@@ -19,7 +19,7 @@ from PIL import Image
 from mlcore.bundle import Bundle
 from webapp.jobs import upkeep
 from webapp.jobs.models import File, Job
-from webapp.jobs.worker import Server
+from webapp.jobs.server import Server
 from webapp.registry import services as registry
 
 pytestmark = pytest.mark.django_db

@@ -11,7 +11,7 @@ from django.test import Client
 from mlcore.bundle import Bundle
 from webapp.jobs import claims, services
 from webapp.jobs.models import Job, Status
-from webapp.jobs.worker import Server
+from webapp.jobs.server import Server
 from webapp.registry import services as registry
 
 TASK = "text-generation"
@@ -24,7 +24,7 @@ def work(db: None, tiny_bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPa
     registry.activate(registry.install(tiny_bundles[TASK].path, shipped=True))
     monkeypatch.setattr("mlcore.generation.STEP_S", 0.0)
     monkeypatch.setattr("webapp.jobs.answers.KEEP_PARTIAL_S", 0.0)
-    monkeypatch.setattr("webapp.jobs.worker.CANCEL_CHECK_S", 0.0)
+    monkeypatch.setattr("webapp.jobs.server.CANCEL_CHECK_S", 0.0)
     return Server(["fast"], device="cpu")
 
 

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django.utils import timezone
 
 from mlcore.errors import InvalidInput
 from webapp.jobs import answers, claims, queries, services, upkeep
 from webapp.jobs.models import Batch, Job, Status, Worker
 from webapp.jobs.owners import Owner
-from webapp.jobs.worker import Server
+from webapp.jobs.server import Server
 from webapp.registry import services as registry
 
 from .conftest import TASK, inputs, reload
@@ -224,3 +225,30 @@ def test_a_job_that_is_too_slow_is_ended(server: Server, run_jobs: Callable[[], 
     predictor.engine = lambda slots=0: Endless()  # type: ignore[method-assign, assignment, return-value]
     run_jobs()
     assert "took longer" in reload(job).content.error_message
+
+
+def test_an_error_in_the_database_strands_no_job(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submit()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(answers, "succeed", broken)
+    with pytest.raises(DatabaseError):
+        server.serve()
+    assert reload(job).status == Status.QUEUED
+    assert reload(job).attempts == 1, "the attempt counts: this may have been the job's fault"
+    assert not server.running and not server.heartbeat.tokens
+    monkeypatch.undo()
+    while server.serve():
+        pass
+    assert reload(job).status == Status.SUCCEEDED
+
+
+def test_a_batch_of_which_a_job_was_erased_still_ends(run_jobs: Callable[[], None]) -> None:
+    batch, jobs = services.submit_batch(TASK, [{"inputs": inputs(f"Text {i}.")} for i in range(3)], owner=ANNA)
+    services.erase(jobs[0])
+    run_jobs()
+    batch.refresh_from_db()
+    progress = queries.batch_progress(batch)
+    assert (progress["done"], progress["total"]) == (2, 2)

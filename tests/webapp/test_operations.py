@@ -18,7 +18,7 @@ from mlcore.errors import InvalidInput
 from tests.conftest import make_bundle
 from webapp.jobs import operate, operations, upkeep
 from webapp.jobs.models import File, Job, Operation, Status
-from webapp.jobs.worker import Server
+from webapp.jobs.server import Server
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 

@@ -14,7 +14,7 @@ from django.test import Client
 from mlcore.bundle import Bundle
 from tests.translator import KNOWN, make_translator
 from webapp.jobs.models import Feedback, File, Job, Remembered, Status
-from webapp.jobs.worker import Server
+from webapp.jobs.server import Server
 from webapp.registry import services as registry
 
 TASK = "translation"
@@ -229,3 +229,37 @@ def test_many_lines_go_in_the_chosen_direction(client: Client, work: Callable) -
     work()
     answers = Job.objects.order_by("place").values_list("answer", flat=True)
     assert list(answers) == [english for _, english in KNOWN]
+
+
+def test_a_document_whose_job_is_erased_in_its_last_step_harms_no_neighbour(
+    client: Client, work: Callable, monkeypatch: Any
+) -> None:
+    sent = SimpleUploadedFile("brief.txt", KNOWN[0][0].encode())
+    answer = client.post(f"/tasks/{TASK}/document", {"document": sent, "option-source": "de"})
+    erased = Job.objects.get(pk=answer["Location"].split("/")[2])
+    other = submit(client)
+    server = Server(["fast", "slow"], device="cpu")
+    server._admit(server._claim())
+    server._admit(server._claim())
+    (running,) = server.running.values()
+    assert len(running.jobs) == 2
+    Job.objects.filter(pk=erased.pk).delete()
+    monkeypatch.setattr("webapp.jobs.server.CANCEL_CHECK_S", 100.0)
+    server._step(running)
+    assert reread(other).status == Status.SUCCEEDED
+    assert not File.objects.filter(kind="output").exists()
+
+
+def test_long_names_and_long_sentences_are_no_faults_of_ours(client: Client, work: Callable) -> None:
+    sent = SimpleUploadedFile("ж" * 150 + ".txt", f"{KNOWN[0][0]} {'日本語の文章' * 60}".encode())
+    answer = client.post(f"/tasks/{TASK}/document", {"document": sent, "option-source": "de"})
+    job = Job.objects.get(pk=answer["Location"].split("/")[2])
+    work()
+    assert reread(job).status == Status.SUCCEEDED, reread(job).content.error_message
+    assert reread(job).content.output["document"]["name"].endswith(".en.txt")
+
+
+def test_french_thousands_come_out_as_english_ones(client: Client, work: Callable) -> None:
+    job = submit(client, text="Cela coûte 1\u202f234\u202f567,50 euros.", **{"option-source": "fr"})
+    work()
+    assert "1,234,567.50" in reread(job).content.output["translation_text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from webapp.jobs import events, files, services
 from webapp.jobs.models import Job, JobContent, Status
 from webapp.jobs.running import Held
 
+logger = logging.getLogger(__name__)
 KEEP_PARTIAL_S = 1.0
 
 
@@ -30,17 +32,32 @@ class Answer:
 def succeed(answers: Sequence[Answer]) -> list[Job]:
     """Store the answers of one step; returns the jobs that were still this worker's.
 
-    One transaction: with SQLite each one queues for the file, beside every request that writes.
+    One transaction: with SQLite each one queues for the file, beside every request that writes. An answer with files
+    has one of its own, for writing them may fail.
     """
-    kept = []
+    plain = [answer for answer in answers if not files.holds_products(answer.output)]
     with transaction.atomic():
-        for answer in answers:
-            words = tasks.get(answer.job.task).headline_of_output(answer.output)[:120]
-            columns = {"answer": words, "model_time_s": round(answer.model_time_s, 4), "batch_rows": answer.rows}
-            content = {"output": files.keep_products(answer.output, job=answer.job), "partial": None}
-            if services.finish(answer.job, Status.SUCCEEDED, columns=columns, content=content):
-                kept.append(answer.job)
+        kept = [answer.job for answer in plain if _succeed(answer)]
+    for answer in answers:
+        if files.holds_products(answer.output):
+            try:
+                with transaction.atomic():
+                    if _succeed(answer):
+                        kept.append(answer.job)
+            except Exception:
+                logger.exception("the files of job %s cannot be stored", answer.job.pk)
+                services.fail(answer.job, services.NEUTRAL)
     return kept
+
+
+def _succeed(answer: Answer) -> bool:
+    words = tasks.get(answer.job.task).headline_of_output(answer.output)[:120]
+    columns = {"answer": words, "model_time_s": round(answer.model_time_s, 4), "batch_rows": answer.rows}
+    if not services.finish(answer.job, Status.SUCCEEDED, columns=columns, content={"partial": None}):
+        return False
+    output = files.keep_products(answer.output, job=answer.job)
+    JobContent.objects.filter(pk=answer.job.pk).update(output=output)
+    return True
 
 
 def keep_partial(job: Job, event: Any, held: Held) -> list[events.Entry]:

@@ -78,6 +78,20 @@ def give_back(tokens: Iterable[uuid.UUID]) -> int:
     )
 
 
+def release(tokens: Iterable[uuid.UUID]) -> int:
+    """Return jobs to the queue, the attempt counted; those tried too often are left to the sweep, which fails them."""
+    held = Job.objects.filter(lease_token__in=list(tokens), status=Status.RUNNING)
+    held.filter(attempts__gte=settings.MAX_ATTEMPTS).update(lease_until=timezone.now())
+    return held.filter(attempts__lt=settings.MAX_ATTEMPTS).update(
+        status=Status.QUEUED, lease_token=None, lease_until=None, worker=""
+    )
+
+
+def has_retry(queues: Sequence[str]) -> bool:
+    """Whether a job waits that was tried before."""
+    return Job.objects.filter(status=Status.QUEUED, queue__in=queues, attempts__gt=0).exists()
+
+
 def expired(now: Any = None) -> QuerySet[Job]:
     """Running jobs whose worker has gone silent, or is known to be dead on this host."""
     running = Job.objects.filter(status=Status.RUNNING)

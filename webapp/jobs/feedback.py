@@ -57,7 +57,9 @@ def remember(task: tasks.Task, options: dict[str, Any], *, owner: Owner) -> None
     for name, spec in task.options.items():
         if spec.remember:
             value = {"value": options.get(name), "used_at": timezone.now()}
-            whose: dict[str, Any] = {"user_id": owner.user_id, "session": owner.session}
+            whose: dict[str, Any] = (
+                {"user_id": owner.user_id} if owner.user_id is not None else {"user": None, "session": owner.session}
+            )
             Remembered.objects.update_or_create(task=task.name, option=name, **whose, defaults=value)
 
 

@@ -71,19 +71,26 @@ def _media(head: bytes, name: str, field: str, wanted: str) -> str:
 def _plain_name(name: str) -> str:
     """A file's own name without folders and control characters."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return "".join(character for character in last if character.isprintable())[-200:].lstrip(".")
+    plain = "".join(character for character in last if character.isprintable()).lstrip(".")
+    stem, dot, suffix = plain.rpartition(".") if "." in plain else (plain, "", "")
+    # file systems take 255 bytes, and the answer's name is a little longer
+    return stem.encode()[:160].decode("utf-8", "ignore") + dot + suffix[:16]
 
 
 def keep_products(output: JSON, *, job: Job) -> JSON:
-    """The output with the files that it holds stored as the job's, their ids in their places."""
+    """The output with the files that it holds stored as the job's, their ids in their places.
+
+    Call it inside a transaction that has made sure of the job; when that fails, the bytes go again.
+    """
+    made: list[str] = []
 
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: kept(entry) for name, entry in value.items()}
         if not isinstance(value, Product):
             return value
-        key = f"products/{uuid.uuid4().hex}"
-        key = default_storage.save(key, ContentFile(value.data))
+        key = default_storage.save(f"products/{uuid.uuid4().hex}", ContentFile(value.data))
+        made.append(key)
         file = File.objects.create(
             kind=File.Kind.OUTPUT,
             sha256=hashlib.sha256(value.data).hexdigest(),
@@ -98,7 +105,19 @@ def keep_products(output: JSON, *, job: Job) -> JSON:
         job.files.add(file)
         return public_id(file)
 
-    return {name: kept(value) for name, value in output.items()}
+    try:
+        return {name: kept(value) for name, value in output.items()}
+    except Exception:
+        for key in made:
+            default_storage.delete(key)
+        raise
+
+
+def holds_products(output: JSON) -> bool:
+    """Whether there is a file in an output."""
+    return any(
+        isinstance(value, Product) or (isinstance(value, dict) and holds_products(value)) for value in output.values()
+    )
 
 
 def used_bytes(owner: Owner) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from celery import current_app
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Max, Min
+from django.db.models import F, Max, Min
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -241,6 +241,8 @@ def erase(row: Job | Batch) -> None:
     jobs = [row.pk] if isinstance(row, Job) else list(Job.objects.filter(batch=row).values_list("pk", flat=True))
     named = list(File.objects.filter(jobs__in=jobs).distinct())
     Feedback.objects.filter(job__in=jobs).delete()
+    if isinstance(row, Job) and row.batch_id is not None:
+        Batch.objects.filter(pk=row.batch_id).update(total=F("total") - 1)
     row.delete()
     files.erase(named)
     events.forget(jobs)

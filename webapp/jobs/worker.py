@@ -1,265 +1,20 @@
-"""The worker functions that Celery calls: claim jobs, run them in batches, store answers. The only door to torch."""
+"""The worker functions that Celery calls."""
 
 from __future__ import annotations
 
 import logging
 import os
-import time
-from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
-from mlcore import task as tasks
-from mlcore.bundle import Bundle
-from mlcore.engine import Failed, Final, Partial
-from mlcore.errors import BundleError, InvalidInput
-from mlcore.predictor import Predictor, self_test, set_threads
-from webapp.jobs import answers, claims, events, files, operate, operations, services, upkeep
-from webapp.jobs.heartbeat import Heartbeat
-from webapp.jobs.models import Job, Status
-from webapp.jobs.running import Held, Running
-from webapp.registry import services as registry
-from webapp.registry.models import ModelVersion
+from mlcore.predictor import set_threads
+from webapp.jobs import services, upkeep
+from webapp.jobs.server import Server
 
 logger = logging.getLogger(__name__)
-SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
-CANCEL_CHECK_S = 0.2
-MAX_LOADED = 6  # versions in memory; the one unused for longest goes first
-
-
-class Server:
-    """What one worker process keeps: loaded predictors, what they work on, and its heartbeat."""
-
-    def __init__(self, queues: Sequence[str], *, device: str = "auto") -> None:
-        self.queues = list(queues)
-        self.device = device
-        self.predictors: OrderedDict[int, Predictor] = OrderedDict()
-        self.running: dict[int, Running] = {}
-        self.heartbeat = Heartbeat(self.queues, device=device)
-        self.stopping = False
-
-    def serve(self) -> bool:
-        """Work for one shift, and until what it began is done; True when there may be more.
-
-        Whatever is queued meanwhile joins between steps, so a long text delays no short one.
-        """
-        end = time.monotonic() + SHIFT_S
-        while not self.stopping and (self.running or time.monotonic() < end):
-            if self._has_room() and (jobs := self._claim()):
-                self._admit(jobs)
-            elif not self.running:
-                return self._operate()
-            for running in list(self.running.values()):
-                self._step(running)
-            self._forget_finished()
-        self._give_back()
-        return not self.stopping
-
-    def _operate(self) -> bool:
-        """Work on an operation where one is queued, to its end; True when there was one."""
-        operation = operations.claim(queues=self.queues, worker=self.heartbeat.row.name)
-        if operation is None:
-            return False
-        try:
-            steps = operate.run(operation, self.predictor)
-            while not self.stopping:
-                self.heartbeat.begin_step()
-                try:
-                    done, total = next(steps)
-                except StopIteration as end:
-                    operations.succeed(operation, end.value)
-                    return True
-                if not operations.note_progress(operation, done=done, total=total):
-                    return True  # cancelled
-            operations.give_back(operation)
-        except (InvalidInput, BundleError) as error:
-            operations.fail(operation, str(error))
-        except Exception:
-            logger.exception("operation %s failed", operation.pk)
-            operations.fail(operation, services.NEUTRAL)
-        finally:
-            self.heartbeat.end_step()
-        return True
-
-    def _has_room(self) -> bool:
-        """A job on its second attempt is alone: it may have ended a worker."""
-        jobs = [job for running in self.running.values() for job in running.jobs]
-        return not any(job.attempts > 1 for job in jobs) and not any(r.waiting for r in self.running.values())
-
-    def _claim(self) -> list[Job]:
-        most = max(spec.max_batch_size for spec in map(tasks.get, tasks.names()))
-        cost = max(spec.max_batch_cost for spec in map(tasks.get, tasks.names()))
-        size = settings.MAX_BATCH_SIZE or most
-        jobs = claims.claim(
-            queues=self.queues,
-            worker=self.heartbeat.row.name,
-            limit=size,
-            max_cost=cost * 4,
-            fresh=bool(self.running),
-        )
-        self.heartbeat.tokens.update(job.lease_token for job in jobs if job.lease_token)
-        return jobs
-
-    def _admit(self, jobs: list[Job]) -> None:
-        """Take claimed jobs, all of one version, to their engine."""
-        version = jobs[0].version
-        self.heartbeat.begin_step()
-        try:
-            predictor = self.predictor(version)
-        except BundleError as error:
-            registry.mark_faulty(version, str(error))
-            message = f"The model {version} is unavailable. Ask the operator to repair it, then run this again."
-            for job in jobs:
-                self._fail(job, message)
-            return
-        finally:
-            self.heartbeat.end_step()
-        if version.pk not in self.running:
-            self.running[version.pk] = Running(predictor, predictor.engine(settings.MAX_BATCH_SIZE))
-        running = self.running[version.pk]
-        running.waiting += jobs
-        running.held |= {job.pk: Held(time.monotonic()) for job in jobs}
-        events.publish_many([(job.pk, "state", {"status": Status.RUNNING}, job.attempts) for job in jobs])
-
-    def _step(self, running: Running) -> None:
-        """One step of one version's engine."""
-        engine = running.engine
-        while running.waiting and engine.free_slots > 0:
-            self._add(running, running.waiting.pop(0))
-        self._drop_cancelled(running)
-        rows = list(engine.rows)
-        self.heartbeat.row.rows = len(rows)
-        self.heartbeat.begin_step()
-        started = time.monotonic()
-        found = engine.step()
-        spent = time.monotonic() - started
-        self.heartbeat.end_step()
-        for job in rows:
-            held = running.held[job.pk]
-            held.model_time_s += spent
-            held.rows = max(held.rows, len(rows))
-        self._store(running, found)
-        for job in list(engine.rows):
-            limit = running.predictor.task.run_limit_s(job.content.inputs)
-            if time.monotonic() - running.held[job.pk].since > limit:
-                engine.abort(job)
-                self._fail(job, f"This took longer than {limit:g} s and was stopped.")
-
-    def _forget_finished(self) -> None:
-        """Let go of versions without work, and of leases without jobs."""
-        self.running = {pk: running for pk, running in self.running.items() if running.jobs}
-        self.heartbeat.tokens &= {job.lease_token for r in self.running.values() for job in r.jobs if job.lease_token}
-        if not self.running:
-            self.heartbeat.row.rows = 0
-
-    def _give_back(self) -> None:
-        """A worker told to stop returns what it holds, the attempt not counted."""
-        claims.give_back({job.lease_token for r in self.running.values() for job in r.jobs if job.lease_token})
-        self.running.clear()
-
-    def _add(self, running: Running, job: Job) -> None:
-        task, assets = running.predictor.task, running.predictor.assets
-        self.heartbeat.begin_step()
-        try:
-            with files.located(task, job.content.inputs) as inputs:
-                item = task.preprocess(inputs, job.content.options, assets)
-                if job.content.partial:
-                    item = task.resume(item, job.content.partial, assets)
-                    known = dict(job.content.partial.get("parts", {}))
-                    running.held[job.pk].parts = known
-                    events.publish_many([(job.pk, "rewind", {"index": int(n)}, job.attempts) for n in known])
-        except InvalidInput as error:
-            self._fail(job, error.message, field=error.field)
-        except Exception:
-            logger.exception("job %s failed in preprocessing", job.pk)
-            self._fail(job, services.NEUTRAL)
-        else:
-            running.engine.add(job, item)
-        finally:
-            self.heartbeat.end_step()
-
-    def _store(self, running: Running, found: list[tuple[Job, Any]]) -> None:
-        told: list[events.Entry] = []
-        for job, event in found:
-            if isinstance(event, Partial):
-                told += answers.keep_partial(job, event, running.held[job.pk])
-            elif isinstance(event, Failed):
-                self._fail_with(job, event.error)
-        final = [
-            answers.Answer(job, event.output, running.held[job.pk].model_time_s, running.held[job.pk].rows)
-            for job, event in found
-            if isinstance(event, Final)
-        ]
-        kept = answers.succeed(final)
-        self.heartbeat.row.jobs_done += len(kept)
-        self.heartbeat.row.batches_done += 1
-        told += [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
-        events.publish_many(told)
-
-    def _fail_with(self, job: Job, error: Exception) -> None:
-        if isinstance(error, InvalidInput):
-            self._fail(job, error.message, field=error.field)
-        else:
-            logger.error("job %s failed", job.pk, exc_info=error)
-            self._fail(job, services.NEUTRAL)
-
-    def _fail(self, job: Job, message: str, *, field: str = "") -> None:
-        if services.fail(job, message, field=field):
-            events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
-
-    @staticmethod
-    def _drop_cancelled(running: Running) -> None:
-        """Take out rows whose jobs were cancelled or erased; only those that have been there for a while."""
-        rows = [job for job in running.engine.rows if time.monotonic() - running.held[job.pk].since > CANCEL_CHECK_S]
-        if not rows:
-            return
-        alive = set(
-            Job.objects.filter(pk__in=[job.pk for job in rows], status=Status.RUNNING).values_list("pk", flat=True)
-        )
-        for job in rows:
-            if job.pk not in alive:
-                if output := running.engine.snapshot(job):
-                    answers.keep_cancelled(job, output)
-                running.engine.abort(job)
-
-    def predictor(self, version: ModelVersion) -> Predictor:
-        """The loaded predictor of a version; loaded and self-tested on first use, BundleError when it cannot be."""
-        if version.pk in self.predictors:
-            self.predictors.move_to_end(version.pk)
-            return self.predictors[version.pk]
-        self.heartbeat.row.loading = str(version)
-        self.heartbeat.write()
-        started = time.monotonic()
-        try:
-            predictor = Predictor(Bundle.open(registry.bundle_path(version)), self.device)
-            self_test(predictor)
-        finally:
-            self.heartbeat.row.loading = ""
-        logger.info("%s loaded in %.1f s on %s", version, time.monotonic() - started, predictor.device)
-        self.predictors[version.pk] = predictor
-        while len(self.predictors) > MAX_LOADED:
-            self.predictors.popitem(last=False)
-        self.heartbeat.row.loaded = [p.bundle.label for p in self.predictors.values()]
-        self.heartbeat.write()
-        return predictor
-
-    def preload(self) -> None:
-        """Load the active versions of the tasks that this worker's queues serve."""
-        mine = {name for name in tasks.names() if tasks.get(name).queue in self.queues}
-        for version in ModelVersion.objects.filter(task__in=mine, status=ModelVersion.Status.ACTIVE):
-            try:
-                self.predictor(version)
-            except BundleError as error:
-                registry.mark_faulty(version, str(error))
-            else:
-                if version.fault:
-                    registry.clear_fault(version)
-
-
 _server: Server | None = None
 
 
@@ -275,8 +30,12 @@ def server() -> Server:
 @shared_task(name="jobs.serve")
 def serve(queue: str) -> None:
     """Work on what is queued; a wake-up for a queue that another worker emptied costs one query."""
-    if server().serve():
-        services.wake(queue)
+    more = True  # after an error too: what was let go waits
+    try:
+        more = server().serve()
+    finally:
+        if more:
+            services.wake(queue)
 
 
 @shared_task(name="jobs.sweep")

@@ -24,7 +24,7 @@ from mlcore.predictor import Predictor
 from mlcore.subwords import SubwordTokenizer
 from mlcore.training import translation_card
 from mlcore.training import translation_evaluation as evaluation
-from mlcore.training.parallel_text import LANGUAGES, Pair, training_pairs
+from mlcore.training.parallel_text import LANGUAGES, Pair, held_out, training_pairs
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer
@@ -96,9 +96,10 @@ def _corpora(run: Run, size: Size) -> dict[str, list[Pair]]:
     path = run.folder / "pairs.tsv"
     if not (run.resume and path.exists()):
         run.folder.mkdir(parents=True, exist_ok=True)
+        without = held_out(run.data)
         with path.with_suffix(".part").open("w", encoding="utf-8") as file:
             for name in GENERAL:
-                for pair in training_pairs(run.data, name, seed=run.seed, limit=size.pairs):
+                for pair in training_pairs(run.data, name, seed=run.seed, limit=size.pairs, without=without):
                     file.write(f"{name}\t{pair.language}\t{pair.english}\t{pair.other}\n")
         path.with_suffix(".part").replace(path)
     corpora: dict[str, list[Pair]] = {name: [] for name in GENERAL}

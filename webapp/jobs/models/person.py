@@ -54,7 +54,16 @@ class Remembered(Owned):
 
         verbose_name_plural = "remembered options"
         constraints = (
-            models.UniqueConstraint(fields=["user", "session", "task", "option"], name="one_value_an_option"),
+            models.UniqueConstraint(
+                fields=["user", "task", "option"],
+                condition=models.Q(user__isnull=False),
+                name="one_value_a_users_option",
+            ),
+            models.UniqueConstraint(
+                fields=["session", "task", "option"],
+                condition=models.Q(user__isnull=True),
+                name="one_value_a_sessions_option",
+            ),
         )
 
     def __str__(self) -> str:
