@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlcore.fields import Integer, List, Number, Record, Text
 from mlcore.passages import Segment
 from mlcore.placeholders import Protected, outside_marks, protect
 from mlcore.subwords import SubwordTokenizer
@@ -17,6 +18,30 @@ _BLANKS = re.compile(r"[ \t\r\n\f\v]+")
 _SEEN = 0.25  # attention from which on a source word is named
 LONGEST = 240  # tokens of a sentence; `passages.LONGEST` characters are fewer but for odd scripts
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")
+
+
+_TOKEN = Record(
+    fields={
+        "text": Text(title="Word"),
+        "start": Integer(title="Start", minimum=0),
+        "end": Integer(title="End", minimum=0),
+    }
+)
+_SCORE = Number(title="Score", help="Log-probability, length-normalised; nearer to 0 is surer.")
+SEGMENT = Record(
+    fields={
+        "before": Text(title="What stands before it", help="Kept as it is.", allow_blank=True),
+        "source": Text(title="Source"),
+        "target": Text(title="Translation", allow_blank=True),
+        "score": _SCORE,
+        "alternatives": List(
+            title="Alternatives", of=Record(fields={"text": Text(title="Translation"), "score": _SCORE})
+        ),
+        "source_tokens": List(title="Source words", of=_TOKEN),
+        "target_tokens": List(title="Target words", of=_TOKEN),
+        "attention": List(title="Attention", of=List(of=Number(minimum=0, maximum=1.01))),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mlcore.media import document
 from mlcore.media.fields import Document
 from mlcore.pairs import Pairs
 from mlcore.placeholders import is_kept_whole
-from mlcore.sentences import LONGEST, Sentence, kept_cells, origin
+from mlcore.sentences import LONGEST, SEGMENT, Sentence, kept_cells, origin
 from mlcore.subwords import SubwordTokenizer
 from mlcore.task import JSON, Cell, Example, Item, Product, Strip, Task, register
 
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from mlcore.bundle import Bundle
 
 _LONGEST_RUN_S = 4 * 3600.0  # of a document
-_TOKEN = Record(
-    fields={
-        "text": Text(title="Word"),
-        "start": Integer(title="Start", minimum=0),
-        "end": Integer(title="End", minimum=0),
-    }
-)
-_SCORE = Number(title="Score", help="Log-probability, length-normalised; nearer to 0 is surer.")
 
 
 @dataclass(frozen=True)
@@ -130,20 +122,7 @@ class Translation(Task):
         "segments": List(
             title="Sentences",
             help="attention: for each target token the share of each source token; rows sum to about 1.",
-            of=Record(
-                fields={
-                    "before": Text(title="What stands before it", help="Kept as it is.", allow_blank=True),
-                    "source": Text(title="Source"),
-                    "target": Text(title="Translation", allow_blank=True),
-                    "score": _SCORE,
-                    "alternatives": List(
-                        title="Alternatives", of=Record(fields={"text": Text(title="Translation"), "score": _SCORE})
-                    ),
-                    "source_tokens": List(title="Source words", of=_TOKEN),
-                    "target_tokens": List(title="Target words", of=_TOKEN),
-                    "attention": List(title="Attention", of=List(of=Number(minimum=0, maximum=1.01))),
-                }
-            ),
+            of=SEGMENT,
         ),
     }
     examples: ClassVar[Sequence[Example]] = [
