@@ -51,6 +51,9 @@ ACCESS = os.environ.get("ACCESS", "open")
 if ACCESS not in ("open", "signed-in"):
     raise SystemExit(f"ACCESS is {ACCESS!r}; it must be open or signed-in.")
 
+# SIGN_UP=on lets everybody make an account; otherwise administrators make them.
+SIGN_UP = _flag("SIGN_UP", False)
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

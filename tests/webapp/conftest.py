@@ -27,6 +27,7 @@ def _plain_settings(settings: Any, tmp_path: Path) -> Iterator[None]:
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
     settings.STATIC_ROOT = tmp_path
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.BUNDLE_ROOT = tmp_path / "bundles"
     settings.SETUP_TOKEN_FILE = tmp_path / "setup-token"
     settings.REDIS_URL = f"unix://{tmp_path}/no-redis.sock"

@@ -173,3 +173,31 @@ def test_only_tasks_with_an_installed_version_are_shown(client: Client) -> None:
     shown = client.get("/").content.decode()
     assert "Sentiment" in shown
     assert "Photos" not in shown
+
+
+def test_a_result_is_shared_only_when_asked_and_until_it_is_ended(
+    client: Client, run_jobs: Callable[[], None], settings: Any
+) -> None:
+    client.post(f"/tasks/{TASK}/run", {"text": "A shared secret."})
+    job = Job.objects.get()
+    assert client.post(f"/jobs/{job.pk}/share", headers={"HX-Request": "true"}).status_code == 404, "no answer yet"
+    run_jobs()
+    stranger = Client()
+    assert stranger.get(f"/jobs/{job.pk}/").status_code == 404
+    assert stranger.post(f"/jobs/{job.pk}/share").status_code == 404
+    part = client.post(f"/jobs/{job.pk}/share", headers={"HX-Request": "true"}).content.decode()
+    address = part.split('href="')[1].split('"')[0]
+    settings.ACCESS = "signed-in"
+    page = stranger.get(address)
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert "A shared secret." in text
+    for forbidden in ("/cancel", "/unshare", f"/jobs/{job.pk}/"):
+        assert forbidden not in text
+    settings.ACCESS = "open"
+    again = client.post(f"/jobs/{job.pk}/share", headers={"HX-Request": "true"}).content.decode()
+    assert address in again
+    assert "Stop sharing" in client.get(f"/jobs/{job.pk}/").content.decode()
+    client.post(f"/jobs/{job.pk}/unshare", headers={"HX-Request": "true"})
+    assert stranger.get(address).status_code == 404
+    assert stranger.get("/shared/nonsense/").status_code == 404

@@ -23,7 +23,7 @@ POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
-_OPEN_TO_ALL = ("/accounts/", "/static/", "/healthz/", "/setup/")
+_OPEN_TO_ALL = ("/accounts/", "/static/", "/healthz/", "/setup/", "/shared/")
 
 
 class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]

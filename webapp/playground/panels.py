@@ -36,6 +36,7 @@ def context(job: Job, *, token: str = "") -> dict[str, Any]:
         "result_template": result_template(spec.name),
         "took": duration(job.model_time_s),
         "is_stopping": _is_stopping(job),
+        "shared": job.shares.first() if output is not None else None,
         "is_live": job.status in (Status.QUEUED, Status.RUNNING),
     }
 

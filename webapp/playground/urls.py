@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth_views
 from django.urls import path, reverse_lazy
 
-from webapp.playground import account, gallery, health, history, photos, setup, views
+from webapp.playground import account, entrance, gallery, health, history, photos, setup, sharing, views
 
 PASSWORD_CHANGE = auth_views.PasswordChangeView.as_view(
     template_name="registration/password.html", success_url=reverse_lazy("account")
@@ -19,6 +19,9 @@ urlpatterns = [
     path("files/<uuid:pk>", views.file, name="file"),
     path("jobs/<uuid:pk>/", views.job_page, name="job"),
     path("jobs/<uuid:pk>/panel", views.job_panel, name="job-panel"),
+    path("jobs/<uuid:pk>/share", sharing.share, name="share"),
+    path("jobs/<uuid:pk>/unshare", sharing.unshare, name="unshare"),
+    path("shared/<str:token>/", sharing.shared, name="shared"),
     path("jobs/<uuid:pk>/download", views.download, name="download"),
     path("jobs/<uuid:pk>/propose", views.propose, name="propose"),
     path("jobs/<uuid:pk>/cancel", views.cancel_job, name="cancel-job"),
@@ -40,7 +43,8 @@ urlpatterns = [
     path("account/remembered/<int:pk>/forget", account.forget, name="forget"),
     path("account/delete", account.delete_everything, name="delete-everything"),
     path("accounts/password/", PASSWORD_CHANGE, name="password_change"),
-    path("accounts/login/", auth_views.LoginView.as_view(), name="login"),
+    path("accounts/login/", entrance.SignIn.as_view(), name="login"),
+    path("accounts/sign-up/", entrance.sign_up, name="sign-up"),
     path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("setup/<str:token>/", setup.first_administrator, name="setup"),
     path("healthz/live", health.live, name="live"),

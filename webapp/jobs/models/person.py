@@ -92,3 +92,14 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} (unroll_{self.prefix}_…)"
+
+
+class Share(models.Model):
+    """An address at which everybody may read one result, until its owner ends it."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="shares")
+    token = models.CharField(max_length=43, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"share of {self.job_id}"
