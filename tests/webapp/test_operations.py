@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
+from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
 from tests.conftest import make_bundle
 from webapp.jobs import operate, operations, upkeep
@@ -190,3 +195,94 @@ def test_jobs_come_before_operations(client: Client, version: ModelVersion, monk
     monkeypatch.setattr(both, "_operate", lambda: bool(order.append("operation")))
     both.serve()
     assert order == ["job", "operation"]
+
+
+def archive(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        for path in folder.iterdir():
+            opened.write(path, path.name)
+    return buffer.getvalue()
+
+
+def test_an_uploaded_bundle_is_tested_before_it_may_answer(version: ModelVersion, slow: Server, tmp_path: Path) -> None:
+    good = make_bundle(TASK, tmp_path / "good", version=2)
+    operation = operations.install_upload([archive(good.path)])
+    assert operation.version is not None
+    assert (str(operation.version), operation.version.status) == (f"{TASK}/en@2", "staged")
+    work(slow)
+    assert reread(operation).status == Status.SUCCEEDED
+    assert ModelVersion.objects.filter(version=2, status="staged").exists()
+
+
+def test_a_bundle_that_fails_its_self_test_leaves_nothing(version: ModelVersion, slow: Server, tmp_path: Path) -> None:
+    made = make_bundle(TASK, tmp_path / "bad", version=3)
+    stored = made.read_json("examples.json")
+    stored["examples"][0]["output"]["score"] = 5.0
+    manifest = {name: value for name, value in made.manifest.items() if name not in ("format", "tensors", "digests")}
+    files = {name: made.read(name) for name in made.manifest["digests"] if name != "weights.safetensors"}
+    lying = Bundle.write(
+        tmp_path / "lying",
+        manifest=manifest,
+        weights=made.weights(),
+        files={**files, "examples.json": json.dumps(stored).encode()},
+    )
+    operation = operations.install_upload([archive(lying.path)])
+    installed = registry.bundle_path(ModelVersion.objects.get(version=3))
+    work(slow)
+    found = reread(operation)
+    assert found.status == Status.FAILED
+    assert "example 1 is answered differently" in found.error
+    assert found.label == f"{TASK}/en@3"
+    assert not ModelVersion.objects.filter(version=3).exists()
+    assert not installed.exists()
+
+
+def test_only_staged_versions_are_uninstalled(version: ModelVersion, second: ModelVersion) -> None:
+    assert not registry.uninstall(version)
+    assert registry.uninstall(second)
+    assert ModelVersion.objects.count() == 1
+
+
+def test_an_operator_installs_evaluates_and_cancels_in_the_admin(
+    client: Client, version: ModelVersion, slow: Server, tmp_path: Path
+) -> None:
+    operator = User.objects.create_user("olga", is_staff=True)
+    operator.groups.add(Group.objects.get(name="operator"))
+    client.force_login(operator)
+    start = "/admin/jobs/operation/add/"
+    assert "Start an operation" in client.get(start).content.decode()
+    good = make_bundle(TASK, tmp_path / "good", version=2)
+    sent = SimpleUploadedFile("bundle.zip", archive(good.path))
+    page = client.post(start, {"kind": "install", "archive": sent}, follow=True).content.decode()
+    assert f"{TASK}/en@2" in page
+    bad = SimpleUploadedFile("bundle.zip", b"nothing")
+    assert "no zip archive" in client.post(start, {"kind": "install", "archive": bad}).content.decode()
+    for fields, words in (
+        ({"kind": "install"}, "Choose an archive"),
+        ({"kind": "evaluate"}, "Choose a version"),
+        ({"kind": "evaluate", "version": version.pk}, "labelled file"),
+        ({"kind": "compare", "version": version.pk}, "second version"),
+        ({"kind": "replay", "version": version.pk, "number": 5_000}, "less than or equal"),
+    ):
+        assert words in client.post(start, fields).content.decode()
+    file = SimpleUploadedFile("dev.jsonl", labelled("positive", "negative").encode())
+    client.post(start, {"kind": "evaluate", "version": version.pk, "labelled": file})
+    work(slow)
+    evaluated = Operation.objects.get(kind="evaluate")
+    assert evaluated.by == operator
+    shown = client.get(f"/admin/jobs/operation/{evaluated.pk}/change/").content.decode()
+    assert "macro_recall" in shown
+    client.post(start, {"kind": "replay", "version": version.pk, "number": 5})
+    waiting = Operation.objects.get(kind="replay")
+    client.post("/admin/jobs/operation/", {"action": "cancel", "_selected_action": [str(waiting.pk)]})
+    assert reread(waiting).status == Status.CANCELLED
+
+
+def test_a_viewer_starts_nothing(client: Client, version: ModelVersion) -> None:
+    viewer = User.objects.create_user("vera", is_staff=True)
+    viewer.groups.add(Group.objects.get(name="viewer"))
+    client.force_login(viewer)
+    assert client.get("/admin/jobs/operation/").status_code == 200
+    assert client.post("/admin/jobs/operation/add/", {"kind": "check", "version": version.pk}).status_code == 302
+    assert not Operation.objects.exists()

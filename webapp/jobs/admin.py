@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from webapp.jobs import keys, services
+from webapp.jobs import keys, operation_admin, services
 from webapp.jobs.models import ApiKey, Batch, Feedback, Job, JobContent, Worker
 from webapp.registry.admin import ActingAdmin, ReadOnlyAdmin
 
@@ -112,3 +112,6 @@ class WorkerAdmin(ReadOnlyAdmin):
     """Living workers."""
 
     list_display = ("name", "queues", "device", "memory_mb", "loaded", "loading", "rows", "jobs_done", "seen_at")
+
+
+__all__ = ["operation_admin"]

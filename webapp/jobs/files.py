@@ -57,6 +57,18 @@ def store(chunks: Iterable[bytes], *, owner: Owner, field: str = "file", name: s
     )
 
 
+def store_labelled(chunks: Iterable[bytes], *, owner: Owner, name: str) -> File:
+    """Keep a labelled file for an operation; what is in it is looked at when it is read."""
+    data = b"".join(chunks)
+    if len(data) > settings.MAX_UPLOAD_BYTES:
+        raise InvalidInput("labelled", f"The file is larger than {settings.MAX_UPLOAD_BYTES >> 20} MB.")
+    key = default_storage.save(f"uploads/{uuid.uuid4().hex}", ContentFile(data))
+    digest = hashlib.sha256(data).hexdigest()
+    return File.objects.create(
+        sha256=digest, size=len(data), key=key, media="labelled", name=_plain_name(name), **owner.columns()
+    )
+
+
 def _media(head: bytes, name: str, field: str, wanted: str) -> str:
     """What kind of file begins with `head`; InvalidInput in words for what is none that is read."""
     if wanted != "document" and image.identify(head[:32]):

@@ -59,19 +59,25 @@ def run(operation: Operation, load: Load) -> Steps:
     return kinds[operation.kind](operation, load)
 
 
+def _version(operation: Operation) -> ModelVersion:
+    if operation.version is None:
+        raise InvalidInput("version", f"{operation.label} was uninstalled meanwhile.")
+    return operation.version
+
+
 def _check(operation: Operation, load: Load) -> Steps:
     """Loading runs the bundle's own examples."""
     yield 0, 1
-    predictor = load(operation.version)
+    predictor = load(_version(operation))
     return {"examples": len(predictor.bundle.read_json("examples.json")["examples"])}
 
 
 def _evaluate(operation: Operation, load: Load) -> Steps:
-    spec = tasks.get(operation.version.task)
+    spec = tasks.get(_version(operation).task)
     rows = list(read_labelled(operation))
     if any(row.expected is None for row in rows):
         raise InvalidInput("file", "Some rows say nothing of what is expected. Each needs an “expected”.")
-    answers = yield from _ask(load(operation.version), rows, 0, len(rows))
+    answers = yield from _ask(load(_version(operation)), rows, 0, len(rows))
     good = [(row.expected, a.output) for row, a in zip(rows, answers, strict=True) if a.output is not None]
     if not good:
         raise InvalidInput("file", f"None of the {len(rows):,} rows could be answered: {answers[0].error}")
@@ -85,15 +91,15 @@ def _evaluate(operation: Operation, load: Load) -> Steps:
 
 
 def _compare(operation: Operation, load: Load) -> Steps:
-    spec = tasks.get(operation.version.task)
+    spec = tasks.get(_version(operation).task)
     assert operation.other is not None
     rows = list(read_labelled(operation) if operation.file else _answered(operation))
-    first = yield from _ask(load(operation.version), rows, 0, 2 * len(rows))
+    first = yield from _ask(load(_version(operation)), rows, 0, 2 * len(rows))
     second = yield from _ask(load(operation.other), rows, len(rows), 2 * len(rows))
     result = _difference(spec, rows, [_headline(spec, a) for a in second], first)
     labelled = [place for place, row in enumerate(rows) if row.expected is not None]
     sides = {}
-    for version, answers in ((operation.version, first), (operation.other, second)):
+    for version, answers in ((_version(operation), first), (operation.other, second)):
         good = [place for place in labelled if answers[place].output is not None]
         scores = spec.scores([rows[i].expected for i in good], [answers[i].output or {} for i in good]) if good else {}
         sides[str(version)] = {
@@ -105,11 +111,11 @@ def _compare(operation: Operation, load: Load) -> Steps:
 
 
 def _replay(operation: Operation, load: Load) -> Steps:
-    spec = tasks.get(operation.version.task)
+    spec = tasks.get(_version(operation).task)
     rows = list(_answered(operation))
     if not rows:
         raise InvalidInput("number", "No job of this task and variant was answered yet, so there is nothing to replay.")
-    answers = yield from _ask(load(operation.version), rows, 0, len(rows))
+    answers = yield from _ask(load(_version(operation)), rows, 0, len(rows))
     result = _difference(spec, rows, [row.answered or "" for row in rows], answers)
     then = [row.seconds for row in rows if row.seconds is not None]
     return {
@@ -165,16 +171,17 @@ def _latency(answers: Sequence[Answer]) -> int:
 
 def _answered(operation: Operation) -> Iterator[Row]:
     """The last jobs of the version's task and variant that were answered."""
-    jobs = Job.objects.filter(
-        task=operation.version.task, variant=operation.version.variant, status=Status.SUCCEEDED
-    ).select_related("content")
+    version = _version(operation)
+    jobs = Job.objects.filter(task=version.task, variant=version.variant, status=Status.SUCCEEDED).select_related(
+        "content"
+    )
     for job in jobs.order_by("-created_at")[: operation.number]:
         yield Row(job.content.inputs, job.content.options, None, job.answer, job.model_time_s)
 
 
 def read_labelled(operation: Operation) -> Iterator[Row]:
     """Rows of a labelled file: JSON lines `{"inputs", "options"?, "expected"}`, or `expected TAB text`."""
-    spec = tasks.get(operation.version.task)
+    spec = tasks.get(_version(operation).task)
     assert operation.file is not None
     with files.local_path(str(operation.file_id)) as path, path.open(encoding="utf-8-sig", newline="") as file:
         lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)) if _is_table(path) else None

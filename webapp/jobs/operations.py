@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ from django.utils import timezone
 from mlcore.errors import InvalidInput
 from webapp.jobs.models import UNDER_WAY, File, Operation, Status
 from webapp.jobs.services import wake
+from webapp.registry import quarantine
+from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 
 QUEUE = "slow"
@@ -39,7 +42,7 @@ def start(
         raise InvalidInput("number", f"Choose from 1 to {MOST_REPLAYED:,} jobs to replay.")
     with transaction.atomic():
         operation = Operation.objects.create(
-            kind=kind, version=version, other=other, by=by, file=file, number=number, queue=QUEUE
+            kind=kind, version=version, label=str(version), other=other, by=by, file=file, number=number, queue=QUEUE
         )
         transaction.on_commit(lambda: wake(QUEUE))
     return operation
@@ -90,7 +93,7 @@ def succeed(operation: Operation, result: dict[str, Any]) -> bool:
     with transaction.atomic():
         ended = _end(operation, Status.SUCCEEDED, result=result)
         if ended and operation.kind == Operation.Kind.EVALUATE:
-            version = ModelVersion.objects.select_for_update().get(pk=operation.version_id)
+            version = ModelVersion.objects.select_for_update().get(operations=operation)
             name = operation.file.name if operation.file else "file"
             own = {**version.metrics.get("evaluated_here", {}), name: result["scores"]}
             ModelVersion.objects.filter(pk=version.pk).update(metrics={**version.metrics, "evaluated_here": own})
@@ -98,8 +101,19 @@ def succeed(operation: Operation, result: dict[str, Any]) -> bool:
 
 
 def fail(operation: Operation, message: str) -> bool:
-    """Store why there is no result."""
-    return _end(operation, Status.FAILED, error=message[:2_000])
+    """Store why there is no result; a version that failed its first self-test is uninstalled: nothing half stays."""
+    ended = _end(operation, Status.FAILED, error=message[:2_000])
+    version = operation.version
+    if ended and operation.kind == Operation.Kind.CHECK and version is not None and not version.jobs.exists():
+        registry.uninstall(version)
+    return ended
+
+
+def install_upload(chunks: Iterable[bytes], *, by: Any = None) -> Operation:
+    """Install an uploaded archive, staged, and queue its self-test; BundleError says what is wrong with it."""
+    with quarantine.unpacked(chunks) as folder:
+        version = registry.install(folder)
+    return start(Operation.Kind.CHECK, version, by=by)
 
 
 def give_back(operation: Operation) -> bool:

@@ -75,6 +75,17 @@ def install(source: Path, *, shipped: bool = False) -> ModelVersion:
     return version
 
 
+def uninstall(version: ModelVersion) -> bool:
+    """Remove a staged version that never answered, with its files; False for any other."""
+    if version.status != Status.STAGED or version.shipped or version.activations.exists():
+        return False
+    path = bundle_path(version)
+    version.delete()
+    shutil.rmtree(path, ignore_errors=True)
+    logger.info("uninstalled %s", version)
+    return True
+
+
 def _is_whole(path: Path) -> bool:
     try:
         Bundle.open(path)

@@ -22,8 +22,9 @@ class Operation(Claimable):
         REPLAY = "replay", "replay of answered jobs"
 
     kind = models.CharField(max_length=10, choices=Kind)
-    version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="operations")
-    other = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    version = models.ForeignKey(ModelVersion, on_delete=models.SET_NULL, null=True, related_name="operations")
+    label = models.CharField(max_length=140, help_text="the version's name; it stays when the version goes")
+    other = models.ForeignKey(ModelVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True)
     file = models.ForeignKey(File, on_delete=models.SET_NULL, null=True, blank=True, related_name="operations")
     number = models.PositiveIntegerField(default=0, help_text="jobs to replay")
@@ -39,4 +40,4 @@ class Operation(Claimable):
         )
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} of {self.version}"
+        return f"{self.get_kind_display()} of {self.label}"
