@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
+
+from benchmarks.timing import median
 
 TASKS = ("image-captioning", "image-tagging")
 SIDE = (1600, 1200)  # pixels: what a phone sends, made smaller by a messenger
@@ -43,17 +44,6 @@ def make_photo(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def _median(work: Callable[[], Any], budget_s: float) -> float:
-    work()
-    taken: list[float] = []
-    end = time.monotonic() + budget_s
-    while time.monotonic() < end or len(taken) < 3:
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
-
-
 def measure(*, budget_s: float = 3.0) -> dict[str, Any]:
     """Photos a second by task, part and batch size."""
     import torch
@@ -67,7 +57,7 @@ def measure(*, budget_s: float = 3.0) -> dict[str, Any]:
         paths = [Path(folder) / f"{i}.jpg" for i in range(32)]
         for i, path in enumerate(paths):
             path.write_bytes(make_photo(i))
-        seconds = _median(lambda: decoder.shared().square(paths[0], 224), budget_s)
+        seconds = median(lambda: decoder.shared().square(paths[0], 224), budget_s)
         found["decode image"] = {"photo_bytes": paths[0].stat().st_size, "per_s": round(1 / seconds, 1)}
         for name in TASKS:
             predictor = Predictor(find_bundle(name))
@@ -83,7 +73,7 @@ def measure(*, budget_s: float = 3.0) -> dict[str, Any]:
                 def answer(p: Predictor = predictor, batch: Any = items[:size]) -> None:
                     p.forward(batch)
 
-                encoder_s, whole_s = _median(encode, budget_s), _median(answer, budget_s)
+                encoder_s, whole_s = median(encode, budget_s), median(answer, budget_s)
                 rows[f"encoder, batch {size}"] = round(size / encoder_s, 1)
                 rows[f"decoder, batch {size}"] = round(size / max(whole_s - encoder_s, 1e-9), 1)
                 rows[f"model, batch {size}"] = round(size / whole_s, 1)

@@ -11,10 +11,12 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
+
+from benchmarks.timing import median
 
 TASK = "translation"
 OPTIONS = {"source": "en", "target": "de", "num_alternatives": 0}
@@ -35,17 +37,6 @@ def shipped() -> bool:
     from mlcore import bundle
 
     return TASK in {path.parent.name for path in bundle.shipped()}
-
-
-def _median(work: Callable[[], Any], budget_s: float) -> float:
-    work()
-    taken: list[float] = []
-    end = time.monotonic() + budget_s
-    while time.monotonic() < end or len(taken) < 3:
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
 
 
 @contextmanager
@@ -101,7 +92,7 @@ def measure(*, budget_s: float = 3.0) -> dict[str, Any]:
                 for _ in range(size)
             ]
             # a part's options are its row's: the search reads the beam size there
-            seconds = _median(lambda batch=items: predictor.forward(batch), budget_s)  # type: ignore[misc]
+            seconds = median(lambda batch=items: predictor.forward(batch), budget_s)  # type: ignore[misc]
             rates[f"{'greedy' if beam_size == 1 else f'beam {beam_size}'}, batch {size}"] = round(size / seconds, 1)
             if (beam_size, size) == (5, 64):
                 shares = _shares(predictor, items)

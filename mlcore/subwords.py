@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from mlcore.pieces import PieceVocabulary, train_pieces
 from mlcore.placeholders import MARKS
-
-if TYPE_CHECKING:
-    import sentencepiece
 
 
 def language_symbol(language: str) -> str:
@@ -18,27 +14,11 @@ def language_symbol(language: str) -> str:
     return f"<2{language}>"
 
 
-class SubwordTokenizer:
+class SubwordTokenizer(PieceVocabulary):
     """A unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959) with byte fallback: no symbol is unknown.
 
     Ids 0 to 3 are pad, unk, bos and eos; a symbol for each language and each mark of `mlcore.placeholders` follow.
     """
-
-    pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
-
-    def __init__(self, model: bytes) -> None:
-        self.model = model
-
-    @cached_property
-    def _processor(self) -> sentencepiece.SentencePieceProcessor:
-        import sentencepiece
-
-        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of pieces, the special ones included."""
-        return int(self._processor.vocab_size())
 
     @cached_property
     def mark_ids(self) -> list[int]:
@@ -78,53 +58,24 @@ class SubwordTokenizer:
         cls, texts: Iterable[str], *, languages: Sequence[str], vocab_size: int, seed_sentences: int = 600_000
     ) -> SubwordTokenizer:
         """Train a vocabulary of `vocab_size` pieces on texts of all languages; marks stand in them already."""
-        import sentencepiece
-
-        buffer = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=buffer,
-            model_type="unigram",
+        model = train_pieces(
+            texts,
             vocab_size=vocab_size,
             character_coverage=0.9998,
             byte_fallback=True,
             normalization_rule_name="nmt_nfkc",
             input_sentence_size=seed_sentences,
-            shuffle_input_sentence=True,
-            pad_id=cls.pad_id,
-            unk_id=cls.unk_id,
-            bos_id=cls.bos_id,
-            eos_id=cls.eos_id,
             control_symbols=[language_symbol(language) for language in languages],
             user_defined_symbols=list(MARKS),
-            hard_vocab_limit=False,
-            num_threads=2,
-            minloglevel=2,
         )
-        return cls(buffer.getvalue())
+        return cls(model)
 
 
-class TextTokenizer:
+class TextTokenizer(PieceVocabulary):
     """A vocabulary that keeps a text exactly, spaces and line breaks included: decode(encode(text)) == text.
 
     Ids 0 to 3 are pad, unk, bos and eos. With `kind` "char" every character is a piece, and others are unk.
     """
-
-    pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
-
-    def __init__(self, model: bytes) -> None:
-        self.model = model
-
-    @cached_property
-    def _processor(self) -> sentencepiece.SentencePieceProcessor:
-        import sentencepiece
-
-        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of pieces, the special ones included."""
-        return int(self._processor.vocab_size())
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""
@@ -153,28 +104,16 @@ class TextTokenizer:
         cls, texts: Iterable[str], *, vocab_size: int, kind: str = "unigram", seed_sentences: int = 300_000
     ) -> TextTokenizer:
         """Train a vocabulary on lines of text, without their line ends."""
-        import sentencepiece
-
-        buffer = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=buffer,
-            model_type=kind,
+        model = train_pieces(
+            texts,
             vocab_size=vocab_size,
+            model_type=kind,
             character_coverage=0.9999 if kind == "unigram" else 1.0,
             byte_fallback=kind == "unigram",
             normalization_rule_name="identity",
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
             input_sentence_size=seed_sentences,
-            shuffle_input_sentence=True,
-            pad_id=cls.pad_id,
-            unk_id=cls.unk_id,
-            bos_id=cls.bos_id,
-            eos_id=cls.eos_id,
             user_defined_symbols=["\n"],
-            hard_vocab_limit=False,
-            num_threads=2,
-            minloglevel=2,
         )
-        return cls(buffer.getvalue())
+        return cls(model)

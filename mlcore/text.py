@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import sentencepiece
+from mlcore.pieces import PieceVocabulary, train_pieces
 
 # Penn-style words, so that "can't" typed by a person and "ca n't" in a treebank are the same
 # tokens. A run of one repeated mark ("!!!") and an emoticon (":-)") are words of their own.
@@ -68,33 +66,17 @@ def vocabulary_line(text: str) -> str:
     return " ".join(normalise_word(word.text) for word in split_words(text))
 
 
-class WordTokenizer:
+class WordTokenizer(PieceVocabulary):
     """A sentencepiece unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959) applied word by word.
 
     Words are encoded apart, so each piece belongs to exactly one word and so to a place in the text.
     Ids 0 to 3 are pad, unk, bos and eos.
     """
 
-    pad_id, unk_id, bos_id, eos_id = 0, 1, 2, 3
-
-    def __init__(self, model: bytes) -> None:
-        self.model = model
-
-    @cached_property
-    def _processor(self) -> sentencepiece.SentencePieceProcessor:
-        import sentencepiece
-
-        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
-
     @cached_property
     def _encode_word(self):  # type: ignore[no-untyped-def]
         processor = self._processor
         return lru_cache(maxsize=100_000)(lambda word: tuple(processor.encode(word)))
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of pieces, the four special ones included."""
-        return int(self._processor.vocab_size())
 
     def encode(self, words: Sequence[Word]) -> tuple[list[int], list[int]]:
         """Ids of all pieces, and for each piece the index of the word that it belongs to."""
@@ -109,29 +91,14 @@ class WordTokenizer:
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int, seed_sentences: int = 400_000) -> WordTokenizer:
         """Train a unigram vocabulary of `vocab_size` pieces on `texts`."""
-        import io
-
-        import sentencepiece
-
-        buffer = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(line for line in map(vocabulary_line, texts) if line),
-            model_writer=buffer,
-            model_type="unigram",
+        model = train_pieces(
+            (line for line in map(vocabulary_line, texts) if line),
             vocab_size=vocab_size,
             character_coverage=0.9999,
             normalization_rule_name="nmt_nfkc",
             input_sentence_size=seed_sentences,
-            shuffle_input_sentence=True,
-            pad_id=cls.pad_id,
-            unk_id=cls.unk_id,
-            bos_id=cls.bos_id,
-            eos_id=cls.eos_id,
-            hard_vocab_limit=False,
-            num_threads=2,
-            minloglevel=2,
         )
-        return cls(buffer.getvalue())
+        return cls(model)
 
 
 _CAPTION_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
