@@ -136,11 +136,9 @@ def _unpacked(data: bytes, field: str) -> dict[str, bytes]:
             for entry in entries:
                 with archive.open(entry) as member:
                     found[entry.filename] = member.read(entry.file_size + 1)[: entry.file_size]
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, OSError, EOFError, ValueError) as error:
-        raise InvalidInput(field, "The file is damaged or cut off. Save it again and send it once more.") from error
-    except Exception as error:  # zlib.error and whatever else a broken member leads to
-        if isinstance(error, InvalidInput | MemoryError):
-            raise
+    except (InvalidInput, MemoryError):
+        raise
+    except Exception as error:  # zipfile and the decompressors raise whatever a broken archive led them to
         raise InvalidInput(field, "The file is damaged or cut off. Save it again and send it once more.") from error
     manifest = found.get("META-INF/manifest.xml", b"")
     if b"encryption-data" in manifest:

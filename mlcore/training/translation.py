@@ -39,8 +39,9 @@ class PairBatches:
         *,
         tokens_per_batch: Sequence[int],
         seed: int,
+        sampled: float = SAMPLED,
     ) -> None:
-        self.tokenizer, self.tokens_per_batch, self.seed = tokenizer, tokens_per_batch, seed
+        self.tokenizer, self.tokens_per_batch, self.seed, self.sampled = tokenizer, tokens_per_batch, seed, sampled
         self.pairs = [pair for name in shares for pair in corpora[name]]
         self.counts = [(shares[name], len(corpora[name])) for name in shares]
         self.symbols = {code: tokenizer.language_id(code) for code in {"en", *(pair.language for pair in self.pairs)}}
@@ -82,7 +83,7 @@ class PairBatches:
 
     def _batch(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> Batch:
         sources, targets = [], []
-        sampled = generator.random((len(drawn), 2)) < SAMPLED
+        sampled = generator.random((len(drawn), 2)) < self.sampled
         for (index, way), (first, second) in zip(drawn, sampled, strict=True):
             pair = self.pairs[index]
             texts = (pair.other, pair.english) if way else (pair.english, pair.other)

@@ -286,3 +286,11 @@ def test_a_viewer_starts_nothing(client: Client, version: ModelVersion) -> None:
     assert client.get("/admin/jobs/operation/").status_code == 200
     assert client.post("/admin/jobs/operation/add/", {"kind": "check", "version": version.pk}).status_code == 302
     assert not Operation.objects.exists()
+
+
+def test_a_labelled_file_that_was_deleted_is_said(version: ModelVersion, slow: Server) -> None:
+    file = uploaded(labelled("positive"))
+    operation = operations.start(Kind.EVALUATE, version, file=file)
+    file.delete()
+    work(slow)
+    assert "deleted meanwhile" in reread(operation).error

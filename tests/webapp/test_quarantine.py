@@ -86,3 +86,16 @@ def test_nothing_stays_behind(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPat
     with pytest.raises(BundleError):
         opened(b"nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_damaged_at_any_byte_is_named_or_whole(tiny_bundle: Bundle) -> None:
+    whole = zipped(tiny_bundle.path)
+    refused = 0
+    for place in range(0, len(whole), len(whole) // 60):
+        broken = bytearray(whole)
+        broken[place] ^= 0xFF
+        try:
+            assert opened(bytes(broken)) == tiny_bundle.digest
+        except BundleError:
+            refused += 1
+    assert refused > 30

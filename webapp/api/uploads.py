@@ -13,7 +13,7 @@ from ninja.files import UploadedFile
 from mlcore.errors import InvalidInput
 from webapp.api.access import caller, open_job
 from webapp.api.schemas import REFUSALS, FeedbackIn, FeedbackOut, LimitsOut, UploadOut
-from webapp.jobs import feedback, files, keys
+from webapp.jobs import feedback, files, intake, keys
 
 router = Router()
 
@@ -21,7 +21,7 @@ router = Router()
 @router.post("/uploads", response={201: UploadOut, **REFUSALS}, tags=["uploads"], summary="Upload a file")
 def create_upload(request: HttpRequest, file: File[UploadedFile]) -> tuple[int, dict[str, Any]]:
     """Keep a photo or document, to be named by its id in a job's inputs. Without account or session the id opens it."""
-    stored = files.store(file.chunks(), owner=caller(request), name=file.name or "")
+    stored = intake.store(file.chunks(), owner=caller(request), name=file.name or "")
     return 201, {"id": files.public_id(stored), "size": stored.size, "sha256": stored.sha256}
 
 
@@ -68,5 +68,5 @@ def limits(request: HttpRequest) -> dict[str, Any]:
         "waiting_jobs": settings.MAX_QUEUED_PER_OWNER,
         "upload_bytes": settings.MAX_UPLOAD_BYTES,
         "uploads_kept_bytes": settings.UPLOAD_QUOTA_MB << 20,
-        "uploads_used_bytes": files.used_bytes(owner),
+        "uploads_used_bytes": intake.used_bytes(owner),
     }

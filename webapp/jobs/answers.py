@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from mlcore import task as tasks
-from webapp.jobs import events, files, services
+from webapp.jobs import events, products, services
 from webapp.jobs.models import Job, JobContent, Status
 from webapp.jobs.running import Held
 
@@ -35,11 +35,11 @@ def succeed(answers: Sequence[Answer]) -> list[Job]:
     One transaction: with SQLite each one queues for the file, beside every request that writes. An answer with files
     has one of its own, for writing them may fail.
     """
-    plain = [answer for answer in answers if not files.holds_products(answer.output)]
+    plain = [answer for answer in answers if not products.held_in(answer.output)]
     with transaction.atomic():
         kept = [answer.job for answer in plain if _succeed(answer)]
     for answer in answers:
-        if files.holds_products(answer.output):
+        if products.held_in(answer.output):
             try:
                 with transaction.atomic():
                     if _succeed(answer):
@@ -55,7 +55,7 @@ def _succeed(answer: Answer) -> bool:
     columns = {"answer": words, "model_time_s": round(answer.model_time_s, 4), "batch_rows": answer.rows}
     if not services.finish(answer.job, Status.SUCCEEDED, columns=columns, content={"partial": None}):
         return False
-    output = files.keep_products(answer.output, job=answer.job)
+    output = products.keep(answer.output, job=answer.job)
     JobContent.objects.filter(pk=answer.job.pk).update(output=output)
     return True
 

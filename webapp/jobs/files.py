@@ -1,10 +1,9 @@
-"""Uploaded files: taken in under limits, opened by their owners only, handed to workers as local paths."""
+"""Stored files: opened by their owners only, handed to workers as local paths, shown, erased."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import shutil
 import tempfile
 import uuid
@@ -14,139 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.files import File as DjangoFile
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db.models import Q, Sum
+from django.db.models import Q
 from django.http import FileResponse, Http404
 
 from mlcore.errors import InvalidInput
-from mlcore.media import decoder, document, image
-from mlcore.task import JSON, Product, Task
-from webapp.jobs.models import File, Job
+from mlcore.media import decoder
+from mlcore.task import JSON, Task
+from webapp.jobs import intake
+from webapp.jobs.models import File
 from webapp.jobs.owners import Owner, make_token, token_opens
 
 _SIDES = {"large": 1_600, "small": 400}  # pixels of the longer side of what pages show
-
-
-def store(chunks: Iterable[bytes], *, owner: Owner, field: str = "file", name: str = "", wanted: str = "") -> File:
-    """Keep an upload; InvalidInput when it is nothing that is read, too large, beyond the owner's share, or the disk
-    is full. `wanted` is the kind of file that it must be ("image", "document"); empty allows both.
-    """
-    _check_room(owner, field)
-    digest = hashlib.sha256()
-    size, media = 0, ""
-    with tempfile.TemporaryFile() as spool:
-        for chunk in chunks:
-            if not media and chunk:
-                media = _media(chunk[:512], name, field, wanted)
-            size += len(chunk)
-            limit = document.MAX_BYTES if media == "document" else settings.MAX_UPLOAD_BYTES
-            if size > limit:
-                raise InvalidInput(field, f"The file is larger than {limit >> 20} MB. Make it smaller.")
-            digest.update(chunk)
-            spool.write(chunk)
-        if size == 0:
-            _media(b"", name, field, wanted)
-        spool.seek(0)
-        random = uuid.uuid4().hex
-        key = default_storage.save(f"uploads/{random[:2]}/{random}", DjangoFile(spool))
-    plain = _plain_name(name)
-    return File.objects.create(
-        sha256=digest.hexdigest(), size=size, key=key, media=media, name=plain, **owner.columns()
-    )
-
-
-def store_labelled(chunks: Iterable[bytes], *, owner: Owner, name: str) -> File:
-    """Keep a labelled file for an operation; what is in it is looked at when it is read."""
-    data = b"".join(chunks)
-    if len(data) > settings.MAX_UPLOAD_BYTES:
-        raise InvalidInput("labelled", f"The file is larger than {settings.MAX_UPLOAD_BYTES >> 20} MB.")
-    key = default_storage.save(f"uploads/{uuid.uuid4().hex}", ContentFile(data))
-    digest = hashlib.sha256(data).hexdigest()
-    return File.objects.create(
-        sha256=digest, size=len(data), key=key, media="labelled", name=_plain_name(name), **owner.columns()
-    )
-
-
-def _media(head: bytes, name: str, field: str, wanted: str) -> str:
-    """What kind of file begins with `head`; InvalidInput in words for what is none that is read."""
-    if wanted != "document" and image.identify(head[:32]):
-        return "image"
-    if wanted == "document" or (not wanted and Path(name.lower()).suffix in document.SUFFIXES):
-        document.check_head(name, head, field)
-        return "document"
-    image.check_head(head[:32], field)
-    return "image"
-
-
-def _plain_name(name: str) -> str:
-    """A file's own name without folders and control characters."""
-    last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    plain = "".join(character for character in last if character.isprintable()).lstrip(".")
-    stem, dot, suffix = plain.rpartition(".") if "." in plain else (plain, "", "")
-    # file systems take 255 bytes, and the answer's name is a little longer
-    return stem.encode()[:160].decode("utf-8", "ignore") + dot + suffix[:16]
-
-
-def keep_products(output: JSON, *, job: Job) -> JSON:
-    """The output with the files that it holds stored as the job's, their ids in their places.
-
-    Call it inside a transaction that has made sure of the job; when that fails, the bytes go again.
-    """
-    made: list[str] = []
-
-    def kept(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: kept(entry) for name, entry in value.items()}
-        if not isinstance(value, Product):
-            return value
-        key = default_storage.save(f"products/{uuid.uuid4().hex}", ContentFile(value.data))
-        made.append(key)
-        file = File.objects.create(
-            kind=File.Kind.OUTPUT,
-            sha256=hashlib.sha256(value.data).hexdigest(),
-            size=len(value.data),
-            key=key,
-            media="document",
-            name=_plain_name(value.name),
-            user_id=job.user_id,
-            session=job.session,
-            client=job.client,
-        )
-        job.files.add(file)
-        return public_id(file)
-
-    try:
-        return {name: kept(value) for name, value in output.items()}
-    except Exception:
-        for key in made:
-            default_storage.delete(key)
-        raise
-
-
-def holds_products(output: JSON) -> bool:
-    """Whether there is a file in an output."""
-    return any(
-        isinstance(value, Product) or (isinstance(value, dict) and holds_products(value)) for value in output.values()
-    )
-
-
-def used_bytes(owner: Owner) -> int:
-    """What an owner's files take."""
-    return int(File.objects.filter(owner.quota_query).aggregate(total=Sum("size"))["total"] or 0)
-
-
-def _check_room(owner: Owner, field: str) -> None:
-    free = shutil.disk_usage(settings.STATE_DIR).free >> 20
-    if free < settings.MIN_FREE_DISK_MB:
-        raise InvalidInput(field, "The server's disk is nearly full, so it takes no uploads. Tell its operator.")
-    used = used_bytes(owner)
-    if used >= settings.UPLOAD_QUOTA_MB << 20:
-        raise InvalidInput(
-            field,
-            f"Your uploads take {used >> 20:,} MB; at most {settings.UPLOAD_QUOTA_MB:,} MB are kept. Delete some.",
-        )
 
 
 def public_id(file: File) -> str:
@@ -214,7 +93,7 @@ def _from_base64(value: dict[str, Any], owner: Owner, field: str, media: str) ->
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidInput(field, "This is no base64.") from error
-    return store([data], owner=owner, field=field, name=name, wanted=media)
+    return intake.store([data], owner=owner, field=field, name=name, wanted=media)
 
 
 @contextmanager

@@ -182,7 +182,8 @@ def _answered(operation: Operation) -> Iterator[Row]:
 def read_labelled(operation: Operation) -> Iterator[Row]:
     """Rows of a labelled file: JSON lines `{"inputs", "options"?, "expected"}`, or `expected TAB text`."""
     spec = tasks.get(_version(operation).task)
-    assert operation.file is not None
+    if operation.file is None:
+        raise InvalidInput("file", "The labelled file was deleted meanwhile. Start the operation again with it.")
     with files.local_path(str(operation.file_id)) as path, path.open(encoding="utf-8-sig", newline="") as file:
         lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)) if _is_table(path) else None
         if lines is None:

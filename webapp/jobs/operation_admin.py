@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from mlcore.errors import BundleError, InvalidInput
-from webapp.jobs import files, operations
+from webapp.jobs import intake, operations
 from webapp.jobs.models import Operation
 from webapp.jobs.owners import owner_of
 from webapp.registry.admin import ActingAdmin
@@ -52,7 +52,11 @@ class StartForm(forms.Form):
         if given["version"] is None:
             raise InvalidInput("version", "Choose a version.")
         sent = given["labelled"]
-        file = files.store_labelled(sent.chunks(), owner=owner_of(request), name=sent.name) if sent else None
+        file = (
+            intake.store(sent.chunks(), owner=owner_of(request), field="labelled", name=sent.name, wanted="labelled")
+            if sent
+            else None
+        )
         return operations.start(
             Operation.Kind(given["kind"]),
             given["version"],

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from mlcore.media.photo_task import PhotoTask
-from webapp.jobs import files, queries, services
+from webapp.jobs import files, intake, queries, services
 from webapp.jobs.models import UNDER_WAY, File, Job, Status
 from webapp.jobs.owners import Owner, owner_for_page, owner_of
 from webapp.playground import forms, panels
@@ -107,7 +107,7 @@ def _submit(request: HttpRequest, source: Iterable[bytes], owner: Owner) -> File
     specs = photo_tasks()
     if not specs:
         raise ModelUnavailable(_unavailable())
-    file = files.store(source, owner=owner, field=FIELD, wanted="image")
+    file = intake.store(source, owner=owner, field=FIELD, wanted="image")
     try:
         with transaction.atomic():
             for spec in specs:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from mlcore.media.photo_task import PhotoTask
-from webapp.jobs import feedback, files, queries, services
+from webapp.jobs import feedback, files, intake, queries, services
 from webapp.jobs.models import Batch, File, Job
 from webapp.jobs.owners import owner_for_page, owner_of
 from webapp.playground import forms, lookup, panels, photos, uploads
@@ -123,7 +123,7 @@ def run_document(request: HttpRequest, page: str) -> HttpResponse:
         if not field or sent is None:
             raise InvalidInput(field, "A file is missing. Choose one.")
         owner = owner_for_page(request)
-        file = files.store(sent.chunks(), owner=owner, field=field, name=sent.name or "", wanted="document")
+        file = intake.store(sent.chunks(), owner=owner, field=field, name=sent.name or "", wanted="document")
         options = _options(request, spec)
         try:
             checked = services.check(spec.name, {field: str(file.pk)}, options, owner=owner)

@@ -54,7 +54,9 @@ def _unpack(archive: Path, root: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with opened.open(entry) as source, target.open("wb") as file:
                         file.write(source.read(entry.file_size + 1)[: entry.file_size])
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError) as error:
+    except BundleError:
+        raise
+    except Exception as error:  # zipfile and the decompressors (zlib.error) raise whatever a broken archive led them to
         raise BundleError(f"The file is no zip archive that can be unpacked: {error}") from error
 
 
