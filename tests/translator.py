@@ -41,7 +41,7 @@ def make_translator(folder: Path) -> Bundle:
     model = Model(recipe._config(replace(recipe.SIZES["tiny"], model=sizes), tokenizer))
     # no sampled pieces: sentencepiece draws them from a state of its own, and then a run in fifty does not learn
     batches = PairBatches({"toy": pairs}, {"toy": 1.0}, tokenizer, tokens_per_batch=[2_000], seed=1, sampled=0.0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
     for epoch in range(600):
         for batch in batches.epoch(epoch, skip=0):
             loss = translation_loss(model.train(), batch, label_smoothing=0.0)
