@@ -43,10 +43,24 @@ def check_disk(folder: Path) -> None:
         raise GroundError(f"The disk that holds {folder} has {free} MB left; at least {_FREE_MB} MB are needed.")
 
 
+def _run_folder_path(state: Path) -> Path:
+    name = f"unroll-{os.getuid()}-{hashlib.sha256(str(state).encode()).hexdigest()[:10]}"
+    return Path(tempfile.gettempdir()) / name
+
+
+def embedded_redis(state: Path) -> str | None:
+    """URL of the Redis that `make run` keeps beside this state folder; None while none of our own is there."""
+    endpoint = _run_folder_path(state) / "redis.sock"
+    try:
+        ours = endpoint.stat().st_uid == os.getuid()
+    except OSError:
+        return None
+    return f"unix://{endpoint}" if ours else None
+
+
 def run_folder(state: Path) -> Path:
     """A private folder for sockets and pid files; short, because a socket's path may have 108 bytes only."""
-    name = f"unroll-{os.getuid()}-{hashlib.sha256(str(state).encode()).hexdigest()[:10]}"
-    folder = Path(tempfile.gettempdir()) / name
+    folder = _run_folder_path(state)
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dj_database_url
 
+from webapp.launch import embedded_redis
 from webapp.secret import read_or_make
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -111,8 +112,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# redis://HOST:PORT/0 or unix:///path; the launcher sets it to the embedded server's socket.
-REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+# redis://HOST:PORT/0 or unix:///path; a command typed beside `make run` finds that one's embedded server.
+REDIS_URL = os.environ.get("REDIS_URL") or embedded_redis(STATE_DIR) or "redis://127.0.0.1:6379/0"
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = ["json"]

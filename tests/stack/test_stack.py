@@ -32,6 +32,20 @@ def test_a_job_is_done_while_the_caller_waits(stack: Stack) -> None:
     assert job["output"]["label"] == "positive"
 
 
+def test_a_command_typed_beside_it_finds_its_redis(stack: Stack) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "doctor"],
+        cwd=stack.checkout,
+        env={**environment, "UNROLL_STATE": str(stack.state)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Redis" not in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_events_tell_of_a_job(stack: Stack) -> None:
     job = stack.post("A dull film.")
     with httpx.stream("GET", stack.url + job["urls"]["events"], timeout=20) as answer:
