@@ -33,7 +33,7 @@ class Config:
     blocks: tuple[tuple[int, int, int, int], ...] = cnn.LITE2
     stem_dim: int = 32
     feature_dim: int = 1280
-    image_size: int = 260
+    image_size: int = 320
     embed_dim: int = 128
     hidden_dim: int = 320
     attention_dim: int = 192
@@ -91,17 +91,31 @@ class Model(nn.Module):
 
 
 class Head(nn.Module):
-    """Each label judged alone, from the mean and the maximum of the features."""
+    """Each label judged alone, from the mean and the maximum of the features, standardised."""
+
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         self.out = nn.Linear(2 * config.feature_dim, config.num_labels)
+        self.register_buffer("centre", torch.zeros(2 * config.feature_dim))
+        self.register_buffer("scale", torch.ones(2 * config.feature_dim))
 
     def forward(self, features: Tensor) -> Tensor:
         """features (B, P, F) -> logits (B, L)."""
-        logits: Tensor = self.out(self.dropout(pool(features)))
+        return self.judge(pool(features))
+
+    def judge(self, pooled: Tensor) -> Tensor:
+        """pooled features (..., 2F) -> logits (..., L)."""
+        logits: Tensor = self.out(self.dropout((pooled - self.centre) * self.scale))
         return logits
+
+    def standardise(self, pooled: Tensor) -> None:
+        """Take mean and spread from pooled features (N, 2F) of the training photos."""
+        self.centre.copy_(pooled.mean(dim=0))
+        self.scale.copy_(1 / (pooled.std(dim=0) + 1e-3))
 
 
 def pool(features: Tensor) -> Tensor:

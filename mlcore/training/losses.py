@@ -99,17 +99,10 @@ class SampledSoftmax(nn.Module):
         return nn.functional.cross_entropy(logits, torch.zeros_like(targets))
 
 
-def asymmetric_loss(
-    logits: Tensor, target: Tensor, known: Tensor, *, gamma: float = 2.0, margin: float = 0.05
-) -> Tensor:
-    """Mean over the known labels of a cross-entropy that makes little of easy negatives.
+def known_cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over the labels that are known; logits, target (0 or 1) and known (..., L).
 
-    Asymmetric loss (Ridnik et al. 2021, https://arxiv.org/abs/2009.14119): almost all labels are absent from a photo,
-    and plain cross-entropy is drowned by them; `gamma` focuses on hard ones, negatives surer than `margin` count
-    nothing. logits, target and known (..., L), target 0 or 1; `gamma` 0 and `margin` 0 give plain cross-entropy.
+    Asymmetric loss (Ridnik et al. 2021) did not pay here: on frozen features mAP fell from 0.578 to 0.564.
     """
-    negative = (logits.sigmoid() - margin).clamp(min=0)
-    present = nn.functional.logsigmoid(logits)
-    absent = (1 - negative).clamp(min=1e-6).log() * negative.detach().pow(gamma)
-    loss = -torch.where(target > 0.5, present, absent)
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (loss * known).sum() / known.sum().clamp(min=1)

@@ -25,9 +25,10 @@ def keep_buffers() -> bool:
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AMX); elsewhere bf16 is far slower than float32."""
+    """Whether this CPU multiplies bfloat16 in hardware; elsewhere bf16 is far slower than float32."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+        return "amx_bf16" in flags or "avx512_bf16" in flags
     except OSError:
         return False
 

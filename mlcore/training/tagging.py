@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcore.models.rnn_tagger import Head, Model
-from mlcore.training.losses import asymmetric_loss
+from mlcore.training.losses import known_cross_entropy
 from mlcore.training.photos import Photo
 from mlcore.training.vision import augmentation
 
@@ -108,17 +108,17 @@ class PooledBatches:
 
 def probe_loss(head: Head, batch: Batch) -> Tensor:
     """Loss of a linear probe."""
-    return asymmetric_loss(head.out(head.dropout(batch["pooled"])), batch["target"].float(), batch["known"])
+    return known_cross_entropy(head.judge(batch["pooled"]), batch["target"].float(), batch["known"])
 
 
 def tag_loss(model: Model, batch: Batch) -> Tensor:
     """Head and decoder; a step of the decoder is asked about labels not yet named, and only while tags are left."""
     features = model.encoder(batch["images"])
     target, known, named = batch["target"].float(), batch["known"], batch["named"]
-    alone = asymmetric_loss(model.head(features), target, known)
+    alone = known_cross_entropy(model.head(features), target, known)
     steps = model.decoder(features, batch["which"], named)  # (B, T + 1, L)
     said = torch.nn.functional.one_hot(named, target.shape[1]).cumsum(dim=1).bool()  # (B, T, L)
     said = torch.cat([torch.zeros_like(said[:, :1]), said], dim=1)
     real = torch.arange(steps.shape[1])[None, :] <= batch["count"][:, None]  # (B, T + 1)
     asked = known[:, None] & ~said & real[..., None]
-    return alone + asymmetric_loss(steps, target[:, None].expand_as(steps), asked)
+    return alone + known_cross_entropy(steps, target[:, None].expand_as(steps), asked)

@@ -159,8 +159,10 @@ class Trainer:
     def _step(self, batch: Any) -> None:
         settings, state = self.settings, self.state
         rate = learning_rate(state.step, settings)
-        for group, (_, factor, first) in zip(self.optimizer.param_groups, self.groups, strict=True):
+        for group, (parameters, factor, first) in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = settings.max_lr * rate * factor if state.step >= first else 0.0
+            for parameter in parameters:  # whose gradients, not yet wanted, would cost time
+                parameter.requires_grad_(state.step >= first)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
             loss = self.loss(self.model, batch)

@@ -20,6 +20,7 @@ from mlcore.errors import InvalidInput
 from mlcore.models import cnn
 from mlcore.models.cnn import Encoder
 from mlcore.training.photos import FeatureCache, Photo
+from mlcore.training.process import has_fast_bfloat16
 
 
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -85,8 +86,8 @@ def encoder_features(
         digest.update(value.numpy().tobytes())
 
     def encode(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            features = encoder(torch.from_numpy(pixels))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+            features = encoder(torch.from_numpy(pixels)).float()
             return (reduce(features) if reduce else features).numpy()  # type: ignore[no-any-return]
 
     return FeatureCache(folder / "features").load(photos, encoder.config.image_size, encode, digest.hexdigest())

@@ -11,7 +11,7 @@ from mlcore.bundle import Bundle
 from mlcore.models import cnn
 from mlcore.models.rnn_tagger import Config, Model
 from mlcore.predictor import Predictor
-from mlcore.training.losses import asymmetric_loss
+from mlcore.training.losses import known_cross_entropy
 from mlcore.training.photos import Photo
 from mlcore.training.recipes import image_tagging as recipe
 from mlcore.training.tag_evaluation import mean_average_precision
@@ -65,11 +65,11 @@ def test_labels_outside_a_set_get_no_probability(model: Model) -> None:
             assert [i for i, p in enumerate(probabilities) if p > 0] == sorted(members)
 
 
-def test_asymmetric_loss_without_its_two_numbers_is_cross_entropy() -> None:
+def test_the_loss_is_the_mean_over_what_is_known() -> None:
     logits, target = torch.randn(5, 7), (torch.rand(5, 7) > 0.6).float()
     known = torch.rand(5, 7) > 0.3
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], target[known])
-    torch.testing.assert_close(asymmetric_loss(logits, target, known, gamma=0.0, margin=0.0), expected)
+    torch.testing.assert_close(known_cross_entropy(logits, target, known), expected)
 
 
 def test_a_label_that_is_not_known_moves_nothing() -> None:

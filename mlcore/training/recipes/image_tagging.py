@@ -3,7 +3,7 @@
 1. `probe`: the head alone, on pooled features of the frozen encoder: the baseline, and where the head starts.
 2. `together`: encoder, head and decoder on photos cropped, mirrored and relit. Crops are smaller than the square that
    the model is used at: a crop shows things larger than the whole photo does (Touvron et al. 2019,
-   https://arxiv.org/abs/1906.06423).
+   https://arxiv.org/abs/1906.06423). The first blocks, which cost the most and know the least of labels, learn last.
 
 The mixture of head and decoder, and Platt's calibration, are fitted on dev. Data: see `mlcore.training.photos`; the
 encoder starts from `pretrained/efficientnet_lite2_*.safetensors`.
@@ -51,6 +51,7 @@ class Size:
     probe: Settings
     together: Settings
     crop_size: int  # pixels of a training crop
+    frozen_blocks: int = 7  # of the encoder, that learn in the last tenth of the second stage only
     photos_per_batch: int = 32
     photos: int = 0  # use only so many of each split; 0 takes all
 
@@ -69,15 +70,17 @@ SIZES = {
     ),
     "base": Size(
         model={},
-        probe=Settings(steps=4_000, max_lr=3e-3, evaluate_every=1_000, weight_decay=0.5),
-        together=Settings(steps=4_400, max_lr=8e-4, evaluate_every=440, weight_decay=0.05),
-        crop_size=224,
+        probe=Settings(steps=4_000, max_lr=1e-3, evaluate_every=1_000, weight_decay=2.0),
+        together=Settings(
+            steps=1_050, max_lr=5e-4, evaluate_every=150, weight_decay=0.05, average_from=0.33, average_decay=0.95
+        ),
+        crop_size=256,
     ),
     "large": Size(
         model={"hidden_dim": 512},
-        probe=Settings(steps=4_000, max_lr=3e-3, evaluate_every=1_000, weight_decay=0.5),
-        together=Settings(steps=10_000, max_lr=8e-4, evaluate_every=500, weight_decay=0.05),
-        crop_size=260,
+        probe=Settings(steps=4_000, max_lr=1e-3, evaluate_every=1_000, weight_decay=2.0),
+        together=Settings(steps=6_000, max_lr=5e-4, evaluate_every=500, weight_decay=0.05),
+        crop_size=288,
     ),
 }
 
@@ -100,13 +103,14 @@ def _probe(
     places = tag_evaluation.by_set(labels, dev)
 
     def evaluate(head: Any) -> dict[str, float]:
-        logits = head.out(views).mean(dim=1).detach().numpy()
+        logits = head.judge(views).mean(dim=1).detach().numpy()
         scores = {
             name: tag_evaluation.mean_average_precision(logits[rows], target[rows], known[rows])
             for name, rows in places.items()
         }
         return scores | {"mean": sum(scores.values()) / len(scores)}
 
+    model.head.standardise(torch.from_numpy(pooled[:, 0].astype(np.float32)))
     trainer = Trainer(
         model.head,
         settings=replace(size.probe, seed=run.seed),
@@ -139,6 +143,8 @@ def _together(run: Run, size: Size, model: Model, labels: Labels, photos: list[P
         return found | {"mean": sum(found[name] for name in places) / len(places)}
 
     new = [*model.head.parameters(), *model.decoder.parameters()]
+    early = [*model.encoder.stem.parameters(), *model.encoder.blocks[: size.frozen_blocks].parameters()]
+    late = [*model.encoder.blocks[size.frozen_blocks :].parameters(), *model.encoder.head.parameters()]
     trainer = Trainer(
         model,
         settings=replace(size.together, seed=run.seed),
@@ -147,7 +153,7 @@ def _together(run: Run, size: Size, model: Model, labels: Labels, photos: list[P
         evaluate=evaluate,
         monitor="mean",
         folder=run.folder / "together",
-        groups=[(new, 1.0, 0), (list(model.encoder.parameters()), 0.2, 0)],
+        groups=[(new, 1.0, 0), (late, 0.2, 0), (early, 0.2, int(0.9 * size.together.steps))],
         progress=run.progress("together"),
     )
     trainer.fit(resume=run.resume)
