@@ -116,6 +116,11 @@ class Encoder(nn.Module):
         features: Tensor = F.relu6(self.head(x))  # (B, F, H, W)
         return features.flatten(2).transpose(1, 2)
 
+    def split(self, blocks: int) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Parameters up to and including the first `blocks` blocks, and those behind them."""
+        early = [*self.stem.parameters(), *self.blocks[:blocks].parameters()]
+        return early, [*self.blocks[blocks:].parameters(), *self.head.parameters()]
+
 
 def encoder_of(config: HasEncoder) -> Encoder:
     """The encoder that a model's config describes; JSON makes lists of its tuples."""

