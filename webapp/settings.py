@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "ninja",
     "webapp.registry",
     "webapp.jobs",
+    "webapp.control",
     "webapp.playground",
     "webapp.api",
 ]
@@ -138,7 +139,7 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_TIMEZONE = "UTC"
 
-QUEUES = ["fast", "slow"]
+QUEUES = [name.strip() for name in os.environ.get("QUEUES", "fast,slow").split(",") if name.strip()]
 RETENTION_DAYS = int(os.environ.get("RETENTION_DAYS", "30"))
 MAX_QUEUED = int(os.environ.get("MAX_QUEUED", "5000"))
 MAX_QUEUED_PER_OWNER = int(os.environ.get("MAX_QUEUED_PER_OWNER", "1500"))

@@ -7,8 +7,19 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 
 _OURS = ("registry", "jobs")
-# what an operator may do beside reading: switch versions, run operations, cancel and requeue, review
-_OPERATOR = ("change_modelversion", "add_operation", "change_operation", "change_job", "change_feedback")
+# what an operator may do beside reading: switch versions and tasks, pause queues, run operations, cancel and requeue,
+# review
+_OPERATOR = (
+    "change_modelversion",
+    "add_tasksetting",
+    "change_tasksetting",
+    "add_queue",
+    "change_queue",
+    "add_operation",
+    "change_operation",
+    "change_job",
+    "change_feedback",
+)
 
 
 def make_groups(**_: Any) -> None:

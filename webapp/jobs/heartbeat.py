@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from webapp.jobs import claims
 from webapp.jobs.models import Worker
+from webapp.jobs.stats import Stats
 
 logger = logging.getLogger(__name__)
 HUNG = 70  # exit status of a worker that ended itself
@@ -41,7 +42,7 @@ class Heartbeat(threading.Thread):
     STEP_TIMEOUT_S ends the process: the supervisor starts it again and the attempt counts.
     """
 
-    def __init__(self, queues: Sequence[str], *, device: str = "") -> None:
+    def __init__(self, queues: Sequence[str], *, device: str = "", stats: Stats | None = None) -> None:
         super().__init__(name="heartbeat", daemon=True)
         host, pid = socket.gethostname()[:100], os.getpid()
         self.row = Worker(
@@ -51,6 +52,7 @@ class Heartbeat(threading.Thread):
             queues=list(queues),
             device=device,
         )
+        self.stats = stats or Stats()
         self.tokens: set[UUID] = set()
         self.busy_since: float | None = None  # monotonic; the start of the step under way
         self.stopping = threading.Event()
@@ -81,9 +83,14 @@ class Heartbeat(threading.Thread):
                 close_old_connections()
         connection.close()
 
+    def note_error(self, sentence: str) -> None:
+        """What went wrong last; nothing of what people sent."""
+        self.row.last_error = f"{timezone.now():%Y-%m-%d %H:%M} UTC: {sentence}"[:300]
+
     def write(self) -> None:
         """Store the row as it is now."""
         self.row.memory_mb = memory_mb()
+        self.row.stats = self.stats.snapshot()
         self.row.seen_at = timezone.now()
         values = {field.name: getattr(self.row, field.name) for field in Worker._meta.fields if field.name != "id"}
         Worker.objects.update_or_create(name=self.row.name, defaults=values)

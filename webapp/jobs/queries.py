@@ -12,7 +12,7 @@ from django.core.cache import cache
 from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
-from webapp.jobs.models import Batch, Job, Status, Worker
+from webapp.jobs.models import Batch, Job, Queue, Status, Worker
 
 ALIVE_S = 5.0  # a worker writes its row every second; silent for longer than this, it counts as gone
 _DEFAULT_S = 0.3  # guess of a job's time before anything was measured
@@ -60,6 +60,8 @@ def waiting(job: Job) -> Waiting | None:
     """Why a job waits; None when it is over."""
     if job.is_terminal:
         return None
+    if Queue.objects.filter(name=job.queue, paused=True).exists() and job.status == Status.QUEUED:
+        return Waiting("no-worker", "The operator paused this queue. The job is kept and runs when it goes on.")
     workers = live_workers(job.queue)
     label = str(job.version)
     loading = any(worker.loading == label for worker in workers)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
+from django.utils import timezone
 
 from mlcore import task as tasks
 from mlcore.bundle import Bundle
@@ -17,13 +18,16 @@ from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import BundleError, InvalidInput
 from mlcore.predictor import Predictor, self_test
 from webapp.jobs import answers, claims, events, files, operate, operations, services
+from webapp.jobs.caretaker import Caretaker, give_memory_back
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import Job, Status
 from webapp.jobs.running import Held, Running
+from webapp.jobs.stats import Stats
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 
 logger = logging.getLogger(__name__)
+journal = logging.getLogger("unroll.journal")  # one line a job, where logs are JSON
 SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
 CANCEL_CHECK_S = 0.2
 MAX_LOADED = 6  # versions in memory; the one unused for longest goes first
@@ -35,10 +39,15 @@ class Server:
     def __init__(self, queues: Sequence[str], *, device: str = "auto") -> None:
         self.queues = list(queues)
         self.device = device
-        self.predictors: OrderedDict[int, Predictor] = OrderedDict()
+        self.predictors: dict[int, Predictor] = {}
         self.running: dict[int, Running] = {}
-        self.heartbeat = Heartbeat(self.queues, device=device)
+        self.used: dict[int, float] = {}  # when each was asked last, monotonic
+        self.stats = Stats()
+        self.heartbeat = Heartbeat(self.queues, device=device, stats=self.stats)
+        self.caretaker = Caretaker(self)
+        self.paused: set[str] = set()  # kept by the caretaker
         self.stopping = False
+        self._loading = threading.RLock()  # of `predictors`: the caretaker loads and unloads beside the work
 
     def serve(self) -> bool:
         """Work for one shift, and until what it began is done; True when there may be more.
@@ -50,6 +59,7 @@ class Server:
         except Exception:
             # the database went away, the disk is full: nothing may stay held by a worker that does not work on it
             logger.exception("a shift ended in an error")
+            self.heartbeat.note_error("a shift ended in an error")
             self.heartbeat.end_step()
             self._let_go()
             raise
@@ -80,7 +90,7 @@ class Server:
 
     def _operate(self) -> bool:
         """Work on an operation where one is queued, to its end; True when there was one."""
-        operation = operations.claim(queues=self.queues, worker=self.heartbeat.row.name)
+        operation = operations.claim(queues=self.open_queues, worker=self.heartbeat.row.name)
         if operation is None:
             return False
         try:
@@ -104,6 +114,11 @@ class Server:
             self.heartbeat.end_step()
         return True
 
+    @property
+    def open_queues(self) -> list[str]:
+        """Those of its queues that are not paused."""
+        return [queue for queue in self.queues if queue not in self.paused]
+
     def _has_room(self, over_s: float) -> bool:
         """Whether more may join. A job on its second attempt is alone: it may have ended a worker; where one waits,
         and the shift is over by `over_s`, what runs is let run out first."""
@@ -117,7 +132,7 @@ class Server:
         cost = max(spec.max_batch_cost for spec in map(tasks.get, tasks.names()))
         size = settings.MAX_BATCH_SIZE or most
         jobs = claims.claim(
-            queues=self.queues,
+            queues=self.open_queues,
             worker=self.heartbeat.row.name,
             limit=size,
             max_cost=cost * 4,
@@ -141,7 +156,9 @@ class Server:
         finally:
             self.heartbeat.end_step()
         if version.pk not in self.running:
-            self.running[version.pk] = Running(predictor, predictor.engine(settings.MAX_BATCH_SIZE))
+            self.running[version.pk] = Running(
+                predictor, predictor.engine(registry.setting(version.task).max_batch_size or settings.MAX_BATCH_SIZE)
+            )
         running = self.running[version.pk]
         running.waiting += jobs
         running.held |= {job.pk: Held(time.monotonic()) for job in jobs}
@@ -164,6 +181,8 @@ class Server:
             held = running.held[job.pk]
             held.model_time_s += spent
             held.rows = max(held.rows, len(rows))
+        if rows:
+            self.stats.batch(running.predictor.bundle.task, len(rows))
         self._store(running, found)
         for job in list(engine.rows):
             limit = running.predictor.task.run_limit_s(job.content.inputs)
@@ -201,6 +220,7 @@ class Server:
             self._fail(job, error.message, field=error.field)
         except Exception:
             logger.exception("job %s failed in preprocessing", job.pk)
+            self.heartbeat.note_error(f"{job.task}: a job failed in preprocessing")
             self._fail(job, services.NEUTRAL)
         else:
             running.engine.add(job, item)
@@ -223,6 +243,8 @@ class Server:
         self.heartbeat.row.jobs_done += len(kept)
         self.heartbeat.row.batches_done += 1
         told += [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
+        for job in kept:
+            self._count(job, Status.SUCCEEDED, running.held[job.pk])
         events.publish_many(told)
 
     def _fail_with(self, job: Job, error: Exception) -> None:
@@ -230,11 +252,34 @@ class Server:
             self._fail(job, error.message, field=error.field)
         else:
             logger.error("job %s failed", job.pk, exc_info=error)
+            self.heartbeat.note_error(f"{job.task}: {type(error).__name__}")
             self._fail(job, services.NEUTRAL)
 
     def _fail(self, job: Job, message: str, *, field: str = "") -> None:
         if services.fail(job, message, field=field):
             events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
+            self._count(job, Status.FAILED, None)
+
+    def _count(self, job: Job, outcome: Status, held: Held | None) -> None:
+        """Into the worker's numbers and the journal; nothing of what people sent."""
+        now = timezone.now()
+        started = job.started_at or now
+        wait_s, run_s = (started - job.created_at).total_seconds(), (now - started).total_seconds()
+        self.stats.job(job.task, outcome, wait_s=wait_s, run_s=run_s)
+        journal.info(
+            "job ended",
+            extra={
+                "job": str(job.pk),
+                "task": job.task,
+                "version": str(job.version),
+                "status": str(outcome),
+                "attempt": job.attempts,
+                "wait_s": round(wait_s, 3),
+                "run_s": round(run_s, 3),
+                "model_time_s": round(held.model_time_s, 3) if held else None,
+                "rows": held.rows if held else None,
+            },
+        )
 
     @staticmethod
     def _drop_cancelled(running: Running) -> None:
@@ -253,8 +298,27 @@ class Server:
 
     def predictor(self, version: ModelVersion) -> Predictor:
         """The loaded predictor of a version; loaded and self-tested on first use, BundleError when it cannot be."""
+        self.used[version.pk] = time.monotonic()
+        # what is loaded is taken without the lock: while the caretaker loads another version, no job waits for it
+        return self.predictors.get(version.pk) or self.load(version)
+
+    def load(self, version: ModelVersion) -> Predictor:
+        """As `predictor`, not counted as use."""
+        with self._loading:
+            return self._load(version)
+
+    def unload(self, pk: int) -> None:
+        """Let go of a version that nothing runs on, and of its memory."""
+        with self._loading:
+            if pk in self.running or pk not in self.predictors:
+                return
+            del self.predictors[pk]
+            self.heartbeat.row.loaded = [p.bundle.label for p in self.predictors.values()]
+            self.heartbeat.write()
+        give_memory_back()
+
+    def _load(self, version: ModelVersion) -> Predictor:
         if version.pk in self.predictors:
-            self.predictors.move_to_end(version.pk)
             return self.predictors[version.pk]
         self.heartbeat.row.loading = str(version)
         self.heartbeat.write()
@@ -265,16 +329,17 @@ class Server:
         finally:
             self.heartbeat.row.loading = ""
         logger.info("%s loaded in %.1f s on %s", version, time.monotonic() - started, predictor.device)
+        self.used.setdefault(version.pk, time.monotonic())
         self.predictors[version.pk] = predictor
         while len(self.predictors) > MAX_LOADED:
-            self.predictors.popitem(last=False)
+            del self.predictors[min(self.predictors.keys() - {version.pk}, key=lambda pk: self.used.get(pk, 0.0))]
         self.heartbeat.row.loaded = [p.bundle.label for p in self.predictors.values()]
         self.heartbeat.write()
         return predictor
 
     def preload(self) -> None:
         """Load the active versions of the tasks that this worker's queues serve."""
-        mine = {name for name in tasks.names() if tasks.get(name).queue in self.queues}
+        mine = {name for name in tasks.names() if registry.queue_of(name) in self.queues}
         for version in ModelVersion.objects.filter(task__in=mine, status=ModelVersion.Status.ACTIVE):
             try:
                 self.predictor(version)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -67,7 +68,7 @@ def _version(spec: tasks.Task, variant: Any) -> ModelVersion:
 
 def submit(request: Request, *, owner: Owner) -> Job:
     """Store a job and, once it is stored, wake a worker; QueueFull when too much waits already."""
-    _refuse_when_full(owner, 1)
+    _refuse_when_full(request.task, owner, 1)
     with transaction.atomic():
         job = _row(request, owner=owner)
         job.save(force_insert=True)
@@ -108,7 +109,7 @@ def submit_batch(
         raise InvalidInput("items", f"A batch has from 1 to {settings.MAX_BATCH_ITEMS:,} items, not {len(items):,}.")
     checked = [_check_item(spec, version, item, options, owner) for item in items]
     good = [request for request in checked if isinstance(request, Request)]
-    _refuse_when_full(owner, len(good))
+    _refuse_when_full(spec, owner, len(good))
     batch = Batch(task=spec.name, variant=version.variant, total=len(items), **owner.columns())
     batch.refused = [
         [place, error.field, error.message] for place, error in enumerate(checked) if isinstance(error, InvalidInput)
@@ -116,7 +117,7 @@ def submit_batch(
     results: list[Job | InvalidInput] = []
     with transaction.atomic():
         batch.save(force_insert=True)
-        turn = _next_turn(spec.queue, owner)
+        turn = _next_turn(registry.queue_of(spec.name), owner)
         for place, request in enumerate(checked):
             if isinstance(request, InvalidInput):
                 results.append(request)
@@ -169,7 +170,7 @@ def _row(request: Request, *, owner: Owner) -> Job:
         task=spec.name,
         variant=version.variant,
         version=version,
-        queue=spec.queue_of(request.inputs),
+        queue=registry.setting(spec.name).queue or spec.queue_of(request.inputs),
         batch_key=hashlib.sha256(shared.encode()).hexdigest(),
         cost=spec.estimate(request.inputs),
         summary=next((file.name for file in request.files if file.name), "")[:120] or spec.headline(request.inputs),
@@ -177,7 +178,18 @@ def _row(request: Request, *, owner: Owner) -> Job:
     )
 
 
-def _refuse_when_full(owner: Owner, more: int) -> None:
+def _refuse_when_full(spec: tasks.Task, owner: Owner, more: int) -> None:
+    limit = registry.setting(spec.name).daily_limit
+    if limit is not None:
+        today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        sent = Job.objects.filter(owner.quota_query, task=spec.name, created_at__gte=today).count()
+        if sent + more > limit:
+            wait = int((today + timedelta(days=1) - timezone.now()).total_seconds()) + 1
+            raise QueueFull(
+                f"{spec.title}: at most {limit:,} jobs a person and day; {sent:,} of yours are in. "
+                "The day ends at midnight UTC.",
+                wait,
+            )
     waiting = Job.objects.filter(status=Status.QUEUED)
     total = waiting.count()
     wait = queries.seconds_to_clear(total)

@@ -59,6 +59,8 @@ def _start(**_: Any) -> None:
     server().heartbeat.write()
     server().heartbeat.start()
     server().preload()
+    server().caretaker.look()
+    server().caretaker.start()
     for queue in server().queues:
         services.wake(queue)
 
@@ -70,4 +72,5 @@ def _stop_claiming(**_: Any) -> None:
 
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
+    server().caretaker.stopping.set()
     server().heartbeat.stop()

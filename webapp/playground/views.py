@@ -19,7 +19,7 @@ from webapp.jobs import feedback, files, intake, queries, services
 from webapp.jobs.models import Batch, File, Job
 from webapp.jobs.owners import owner_for_page, owner_of
 from webapp.playground import forms, lookup, panels, photos, uploads
-from webapp.registry.services import ModelUnavailable, active, installed_tasks
+from webapp.registry.services import ModelUnavailable, active, installed_tasks, queue_of
 
 
 def _task(page: str) -> tasks.Task:
@@ -235,5 +235,5 @@ def _batch_context(request: HttpRequest, pk: UUID) -> dict[str, Any]:
         "progress": queries.batch_progress(batch),
         "rows": sorted(rows, key=lambda row: row["place"]),
         "token": request.GET.get("token", ""),
-        "no_worker": not queries.live_workers(tasks.get(batch.task).queue),
+        "no_worker": not queries.live_workers(queue_of(batch.task)),
     }

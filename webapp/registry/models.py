@@ -1,6 +1,7 @@
-"""ModelVersion, a row for each installed bundle, and Activation, the record of every switch."""
+"""ModelVersion, a row for each installed bundle; Activation, the record of every switch; TaskSetting."""
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 
@@ -27,6 +28,14 @@ class ModelVersion(models.Model):
     status = models.CharField(max_length=10, choices=Status, default=Status.STAGED)
     fault = models.TextField(blank=True, help_text="why it cannot be loaded; empty when it can")
     installed_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="since when workers hold it no longer")
+    # a switch that waits until workers are warm; services.settle makes an Activation of it
+    wanted_at = models.DateTimeField(null=True, blank=True)
+    wanted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    wanted_kind = models.CharField(max_length=10, blank=True)
+    wanted_reason = models.TextField(blank=True)
 
     class Meta:
         """One active version a task and variant."""
@@ -58,6 +67,7 @@ class Activation(models.Model):
     kind = models.CharField(max_length=10, choices=Kind)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True)
     reason = models.TextField(blank=True)
+    metrics = models.JSONField(default=dict, blank=True, help_text="the version's, as they were then")
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -67,3 +77,33 @@ class Activation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.version}: {self.get_kind_display()}"
+
+
+class TaskSetting(models.Model):
+    """What an operator decided about a task; a task without a row has the defaults."""
+
+    task = models.CharField(max_length=60, unique=True)
+    enabled = models.BooleanField(default=True, help_text="whether it takes new jobs; those queued are still answered")
+    daily_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="jobs a person may send a day (UTC); empty is no limit"
+    )
+    max_batch_size = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(512)],
+        help_text="rows that share a forward pass, 1 to 512; empty leaves it to the task",
+    )
+    queue = models.CharField(
+        max_length=30, blank=True, help_text="the queue of its new jobs, as a GPU worker's; empty leaves it to the task"
+    )
+    idle_minutes = models.PositiveIntegerField(
+        default=0, help_text="workers unload its models when unused for so long; 0 keeps them (pinned)"
+    )
+
+    class Meta:
+        """By name."""
+
+        ordering = ("task",)
+
+    def __str__(self) -> str:
+        return self.task

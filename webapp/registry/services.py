@@ -1,4 +1,4 @@
-"""What may be done to model versions: install, activate, roll back, mark as faulty."""
+"""What may be done to model versions: install, activate, roll back, retire, mark as faulty."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import ProtectedError, QuerySet
+from django.utils import timezone
 
 from mlcore import bundle as bundles
 from mlcore import task
 from mlcore.bundle import Bundle
 from mlcore.errors import BundleError, InvalidInput, MLCoreError
-from webapp.registry.models import Activation, ModelVersion
+from webapp.registry.models import Activation, ModelVersion, TaskSetting
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -34,6 +36,9 @@ def bundle_path(version: ModelVersion) -> Path:
 
 def active(task_name: str, variant: str) -> ModelVersion:
     """The version that answers; InvalidInput for an unknown variant, ModelUnavailable where none can."""
+    if not setting(task_name).enabled:
+        title = task.get(task_name).title
+        raise ModelUnavailable(f"{title} is switched off. Ask the operator when it will be back.")
     versions = ModelVersion.objects.filter(task=task_name)
     found = versions.filter(variant=variant, status=Status.ACTIVE).first()
     if found is None:
@@ -44,6 +49,16 @@ def active(task_name: str, variant: str) -> ModelVersion:
     if found.fault:
         raise ModelUnavailable(f"The model {found} is unavailable: it cannot be loaded. Ask the operator to repair it.")
     return found
+
+
+def setting(task_name: str) -> TaskSetting:
+    """What an operator decided about a task, or the defaults."""
+    return TaskSetting.objects.filter(task=task_name).first() or TaskSetting(task=task_name)
+
+
+def queue_of(task_name: str) -> str:
+    """The queue whose workers hold a task's models."""
+    return setting(task_name).queue or task.get(task_name).queue
 
 
 def install(source: Path, *, shipped: bool = False) -> ModelVersion:
@@ -118,7 +133,8 @@ def activate(
         if previous and previous.pk == version.pk:
             return None
         siblings.filter(status=Status.ACTIVE).update(status=Status.ARCHIVED)
-        siblings.filter(pk=version.pk).update(status=Status.ACTIVE)
+        siblings.update(wanted_at=None)
+        siblings.filter(pk=version.pk).update(status=Status.ACTIVE, retired_at=None)
         version.status = Status.ACTIVE
         return Activation.objects.create(
             version=version,
@@ -126,19 +142,79 @@ def activate(
             kind=kind,
             by=by,
             reason=reason,  # type: ignore[misc]
+            metrics=version.metrics,
         )
 
 
 def roll_back(task_name: str, variant: str, *, by: AbstractBaseUser | None = None, reason: str = "") -> Activation:
     """Switch back to the version that answered before the active one; BundleError where there was none."""
+    switched = activate(before(task_name, variant), kind=Activation.Kind.ROLL_BACK, by=by, reason=reason)
+    assert switched is not None, "the previous version cannot be the active one"
+    return switched
+
+
+def before(task_name: str, variant: str) -> ModelVersion:
+    """The version that answered before the active one; BundleError where there was none."""
     last = Activation.objects.filter(
         version__task=task_name, version__variant=variant, version__status=Status.ACTIVE
     ).first()
     if last is None or last.previous is None:
         raise BundleError(f"{task_name}/{variant} has no earlier version to go back to.")
-    switched = activate(last.previous, kind=Activation.Kind.ROLL_BACK, by=by, reason=reason)
-    assert switched is not None, "the previous version cannot be the active one"
-    return switched
+    return last.previous
+
+
+def want(
+    version: ModelVersion,
+    *,
+    kind: Activation.Kind = Activation.Kind.PERSON,
+    by: AbstractBaseUser | None = None,
+    reason: str = "",
+) -> None:
+    """Ask for a switch: workers load and warm the version first, then `settle` makes it the one that answers.
+
+    A later wish for the same task and variant takes the place of an earlier one. BundleError for a faulty version.
+    """
+    if version.fault:
+        raise BundleError(f"{version} cannot be loaded: {version.fault}")
+    with transaction.atomic():
+        ModelVersion.objects.filter(task=version.task, variant=version.variant).update(wanted_at=None)
+        ModelVersion.objects.filter(pk=version.pk).update(
+            wanted_at=timezone.now(), wanted_kind=kind, wanted_by=by, wanted_reason=reason, retired_at=None
+        )
+
+
+def wanted() -> QuerySet[ModelVersion]:
+    """Versions whose switch waits for warm workers."""
+    return ModelVersion.objects.filter(wanted_at__isnull=False).select_related("wanted_by")
+
+
+def settle(version: ModelVersion) -> Activation | None:
+    """The switch that was wished for, once: whoever finds all workers warm may call this."""
+    with transaction.atomic():
+        row = wanted().select_for_update(of=("self",)).filter(pk=version.pk).first()
+        if row is None:
+            return None
+        return activate(row, kind=Activation.Kind(row.wanted_kind), by=row.wanted_by, reason=row.wanted_reason)
+
+
+def retire(version: ModelVersion) -> None:
+    """Have workers unload a version that does not answer; BundleError for the one that does."""
+    retired = ModelVersion.objects.filter(pk=version.pk, wanted_at=None).exclude(status=Status.ACTIVE)
+    if not retired.update(retired_at=timezone.now(), status=Status.ARCHIVED):
+        raise BundleError(f"{version} answers, or soon will. Activate another version first, or switch its task off.")
+
+
+def delete(version: ModelVersion) -> None:
+    """Delete a version with its files; BundleError while it answers, or while a job is kept that it answered."""
+    if version.status == Status.ACTIVE or version.shipped:
+        raise BundleError(f"{version} {'came with the project' if version.shipped else 'answers'}: it stays.")
+    path = bundle_path(version)
+    try:
+        version.delete()
+    except ProtectedError as error:
+        raise BundleError(f"{version} cannot be deleted: jobs, feedback or the record of switches name it.") from error
+    shutil.rmtree(path, ignore_errors=True)
+    logger.info("deleted %s", version)
 
 
 def sync_shipped(root: Path | None = None) -> list[str]:

@@ -13,7 +13,7 @@ from webapp.jobs.models.job import Batch, File, IdempotencyKey, Job, JobContent
 from webapp.jobs.models.operation import Operation
 from webapp.jobs.models.person import ApiKey, Feedback, Remembered, Share
 from webapp.jobs.models.shared import TERMINAL, UNDER_WAY, Claimable, Owned, Status
-from webapp.jobs.models.worker import Worker
+from webapp.jobs.models.worker import Queue, Worker
 
 __all__ = [
     "TERMINAL",
@@ -28,6 +28,7 @@ __all__ = [
     "JobContent",
     "Operation",
     "Owned",
+    "Queue",
     "Remembered",
     "Share",
     "Status",

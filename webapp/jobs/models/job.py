@@ -97,6 +97,9 @@ class Job(Claimable, Owned):
             models.Index(fields=["session", "-created_at"], name="job_session"),
             models.Index(fields=["batch", "place"], name="job_batch"),
             models.Index(fields=["-created_at"], name="job_created"),
+            models.Index(fields=["-finished_at"], name="job_finished"),
+            models.Index(fields=["task", "-created_at"], name="job_task"),
+            models.Index(fields=["version", "-created_at"], name="job_version"),
         )
 
     def __str__(self) -> str:

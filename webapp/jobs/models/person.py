@@ -12,7 +12,8 @@ from webapp.registry.models import ModelVersion
 
 
 class Feedback(Owned):
-    """A better answer that somebody proposed, for administrators to review; outlives the job, not its erasure."""
+    """What somebody thinks of an answer, or a better one, for administrators to review; outlives the job, not its
+    erasure."""
 
     class Review(models.TextChoices):
         """What became of it."""
@@ -27,7 +28,8 @@ class Feedback(Owned):
     part = models.PositiveIntegerField(null=True, blank=True, help_text="which part (sentence) of the answer")
     asked = models.TextField(help_text="what the answer was to")
     ours = models.TextField(help_text="what the model answered")
-    theirs = models.TextField(help_text="what it should have been")
+    theirs = models.TextField(blank=True, help_text="what it should have been; empty when only judged")
+    right = models.BooleanField(default=False, help_text="whether the answer was right")
     review = models.CharField(max_length=10, choices=Review, default=Review.NEW)
     created_at = models.DateTimeField(default=timezone.now)
 

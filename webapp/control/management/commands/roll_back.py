@@ -5,7 +5,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mlcore.errors import BundleError
+from webapp.jobs import switching
 from webapp.registry import services
+from webapp.registry.models import Activation
 
 
 class Command(BaseCommand):
@@ -22,7 +24,8 @@ class Command(BaseCommand):
         """Say what answers again."""
         task, _, variant = name.partition("/")
         try:
-            switched = services.roll_back(task, variant, reason=reason)
+            earlier = services.before(task, variant)
+            switched = switching.switch_and_wait(earlier, kind=Activation.Kind.ROLL_BACK, reason=reason)
         except BundleError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{switched.version} answers again, in place of {switched.previous}.")

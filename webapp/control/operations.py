@@ -15,10 +15,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from mlcore.errors import BundleError, InvalidInput
+from webapp.control.base import ActingAdmin
 from webapp.jobs import intake, operations
 from webapp.jobs.models import Operation
 from webapp.jobs.owners import owner_of
-from webapp.registry.admin import ActingAdmin
 from webapp.registry.models import ModelVersion
 
 INSTALL = "install"

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from webapp.registry import services
+from mlcore.errors import BundleError
+from webapp.jobs import switching
 from webapp.registry.management.named import find_version
+from webapp.registry.models import ModelVersion
 
 
 class Command(BaseCommand):
@@ -21,6 +23,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, version: str, reason: str, **options: Any) -> None:
         """Say what answers now."""
         found = find_version(version)
-        switched = services.activate(found, reason=reason)
-        before = f" in place of {switched.previous}" if switched and switched.previous else ""
-        self.stdout.write(f"{found} answers now{before}." if switched else f"{found} was active already.")
+        if found.status == ModelVersion.Status.ACTIVE:
+            self.stdout.write(f"{found} was active already.")
+            return
+        try:
+            switched = switching.switch_and_wait(found, reason=reason)
+        except BundleError as error:
+            raise CommandError(str(error)) from error
+        before = f" in place of {switched.previous}" if switched.previous else ""
+        self.stdout.write(f"{found} answers now{before}.")

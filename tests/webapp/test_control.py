@@ -1,0 +1,269 @@
+"""What operators do: switch when workers are warm, retire, delete, pause, limit; viewers only look."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+
+from mlcore.bundle import Bundle
+from mlcore.errors import BundleError
+from tests.conftest import make_bundle
+from webapp.jobs import queries, services, switching
+from webapp.jobs.models import Feedback, Job, Queue, Worker
+from webapp.jobs.owners import Owner
+from webapp.jobs.server import Server
+from webapp.registry import services as registry
+from webapp.registry.models import Activation, ModelVersion, TaskSetting
+
+from .conftest import TASK
+
+pytestmark = pytest.mark.django_db
+ANNA = Owner(session="anna")
+VERSIONS = "/admin/registry/modelversion/"
+
+
+@pytest.fixture(scope="module")
+def second_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A second version of the tiny bundle."""
+    return make_bundle(TASK, tmp_path_factory.mktemp("second"), version=2)
+
+
+@pytest.fixture
+def second(version: ModelVersion, second_bundle: Bundle) -> ModelVersion:
+    """It, installed and staged beside the first."""
+    return registry.install(second_bundle.path)
+
+
+@pytest.fixture
+def alive(server: Server) -> Server:
+    """A worker whose row says that it lives."""
+    server.heartbeat.write()
+    return server
+
+
+@pytest.fixture
+def operator(django_user_model: Any) -> Client:
+    """Signed in, of the group operator."""
+    return member(django_user_model, "operator")
+
+
+def member(users: Any, group: str) -> Client:
+    person = users.objects.create_user(group, password="x", is_staff=True)
+    person.groups.add(Group.objects.get(name=group))
+    client = Client()
+    client.force_login(person)
+    return client
+
+
+def act(client: Client, place: str, action: str, *pks: Any, **more: str) -> str:
+    form = {"action": action, "_selected_action": [str(pk) for pk in pks], **more}
+    return client.post(place, form, follow=True).content.decode()
+
+
+def send(text: str = "good") -> Job:
+    return services.submit(services.check(TASK, {"text": text}, owner=ANNA), owner=ANNA)
+
+
+def test_a_version_answers_once_every_worker_has_loaded_it(
+    second: ModelVersion, alive: Server, operator: Client
+) -> None:
+    said = act(operator, VERSIONS, "activate", second.pk, reason="better on long texts")
+    assert "answers as soon as they are ready" in said
+    assert "workers load it to let it answer" in operator.get(VERSIONS).content.decode()
+    assert registry.active(TASK, "en").version == 1
+    other = Worker.objects.create(name="other:1", host="other", pid=1, queues=["fast"], seen_at=timezone.now())
+    alive.caretaker.look()
+    assert second.pk in alive.predictors
+    assert registry.active(TASK, "en").version == 1, "the other worker is cold"
+    other.loaded = [str(second)]
+    other.save()
+    alive.caretaker.look()
+    assert registry.active(TASK, "en") == second
+    switch = Activation.objects.first()
+    assert switch is not None and switch.previous is not None and switch.previous.version == 1
+    assert (switch.by and switch.by.get_username(), switch.reason) == ("operator", "better on long texts")
+    assert switch.metrics == second.metrics
+    act(operator, VERSIONS, "roll_back", second.pk)
+    other.loaded = [f"{TASK}/en@1"]
+    other.save()
+    alive.caretaker.look()
+    assert registry.active(TASK, "en").version == 1
+    assert [row.kind for row in Activation.objects.all()[:2]] == ["roll-back", "person"]
+
+
+def test_no_job_waits_while_another_version_is_loaded(
+    version: ModelVersion, second: ModelVersion, alive: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive.load(version)
+    began, go_on = threading.Event(), threading.Event()
+
+    def slowly(wanted: ModelVersion) -> Any:
+        began.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(alive, "_load", slowly)
+    loading = threading.Thread(target=alive.load, args=[second])
+    loading.start()
+    assert began.wait(10)
+    asking = threading.Thread(target=alive.predictor, args=[version])
+    asking.start()
+    asking.join(10)
+    answered = not asking.is_alive()
+    go_on.set()
+    loading.join()
+    assert answered
+
+
+def test_a_dead_worker_holds_up_no_switch(second: ModelVersion, alive: Server) -> None:
+    Worker.objects.create(
+        name="gone:1", host="gone", pid=1, queues=["fast"], seen_at=timezone.now() - timedelta(minutes=1)
+    )
+    assert switching.switch(second) is None
+    alive.caretaker.look()
+    assert registry.active(TASK, "en") == second
+
+
+def test_a_version_that_does_not_load_is_marked_and_never_answers(second: ModelVersion, alive: Server) -> None:
+    registry.want(second)
+    (registry.bundle_path(second) / "weights.safetensors").write_bytes(b"nothing")
+    alive.caretaker.look()
+    second.refresh_from_db()
+    assert second.fault and second.wanted_at is None
+    assert registry.active(TASK, "en").version == 1
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        registry.want(second)
+    with pytest.raises(CommandError, match="cannot be loaded"):
+        call_command("activate", str(second))
+
+
+def test_a_retired_version_leaves_memory_and_comes_back(second: ModelVersion, alive: Server, operator: Client) -> None:
+    alive.load(second)
+    assert "retired: workers unload it" in act(operator, VERSIONS, "retire", second.pk)
+    alive.caretaker.look()
+    assert second.pk not in alive.predictors
+    first = registry.active(TASK, "en")
+    assert "answers, or soon will" in act(operator, VERSIONS, "retire", first.pk)
+    registry.want(second)
+    alive.caretaker.look()
+    assert registry.active(TASK, "en") == second
+    assert second.pk in alive.predictors
+
+
+def test_an_idle_version_leaves_memory_where_its_task_says_so(version: ModelVersion, alive: Server) -> None:
+    alive.load(version)
+    alive.used[version.pk] -= 100
+    alive.caretaker.look()
+    assert version.pk in alive.predictors
+    TaskSetting.objects.create(task=TASK, idle_minutes=1)
+    alive.caretaker.look()
+    assert version.pk not in alive.predictors
+
+
+def test_a_version_that_answered_is_kept_while_its_job_is(
+    version: ModelVersion, second: ModelVersion, operator: Client, run_jobs: Callable[[], None]
+) -> None:
+    registry.activate(second)
+    job = send()
+    run_jobs()
+    registry.roll_back(TASK, "en")
+    assert "cannot be deleted" in act(operator, VERSIONS, "remove", second.pk)
+    assert registry.bundle_path(second).is_dir()
+    assert "came with the project" in act(operator, VERSIONS, "remove", version.pk)
+    assert ModelVersion.objects.count() == 2
+    assert Job.objects.get().pk == job.pk
+
+
+def test_a_version_that_never_answered_goes_with_its_files(second: ModelVersion, operator: Client) -> None:
+    path = registry.bundle_path(second)
+    assert path.is_dir()
+    assert "deleted." in act(operator, VERSIONS, "remove", second.pk)
+    assert not path.exists()
+    assert not ModelVersion.objects.filter(pk=second.pk).exists()
+
+
+def test_a_paused_queue_keeps_its_jobs_until_it_goes_on(
+    alive: Server, operator: Client, run_jobs: Callable[[], None]
+) -> None:
+    assert operator.post("/admin/jobs/queue/add/", {"name": "fast"}).status_code == 302
+    alive.caretaker.look()
+    job = send()
+    run_jobs()
+    job.refresh_from_db()
+    assert job.status == "queued"
+    waiting = queries.waiting(job)
+    assert waiting is not None and "paused this queue" in waiting.sentence
+    assert "resumed" in act(operator, "/admin/jobs/queue/", "resume", Queue.objects.get().pk)
+    alive.caretaker.look()
+    run_jobs()
+    job.refresh_from_db()
+    assert job.status == "succeeded"
+
+
+def test_a_task_is_switched_off_limited_and_moved(
+    version: ModelVersion, operator: Client, client: Client, run_jobs: Callable[[], None]
+) -> None:
+    place = "/admin/registry/tasksetting/"
+    form = {"task": TASK, "enabled": "on", "daily_limit": "2", "queue": "slow", "idle_minutes": "0"}
+    assert operator.post(f"{place}add/", form).status_code == 302
+    assert [send().queue for _ in range(2)] == ["slow", "slow"]
+    with pytest.raises(services.QueueFull, match="2"):
+        send()
+    del form["enabled"]
+    pk = TaskSetting.objects.get().pk
+    assert operator.post(f"{place}{pk}/change/", form).status_code == 302
+    with pytest.raises(registry.ModelUnavailable, match="switched off"):
+        send()
+    assert "switched off" in client.get(f"/tasks/{TASK}/").content.decode()
+
+
+def test_a_viewer_looks_and_does_nothing(second: ModelVersion, alive: Server, django_user_model: Any) -> None:
+    viewer = member(django_user_model, "viewer")
+    send()
+    for page in ("registry/modelversion", "registry/activation", "registry/tasksetting", "jobs/queue", "jobs/worker"):
+        assert viewer.get(f"/admin/{page}/").status_code == 200, page
+    for action in ("activate", "roll_back", "retire", "remove"):
+        act(viewer, VERSIONS, action, second.pk)
+    assert viewer.post("/admin/jobs/queue/add/", {"name": "fast"}).status_code == 403
+    assert viewer.get("/admin/registry/tasksetting/add/").status_code == 403
+    second.refresh_from_db()
+    assert (second.status, second.wanted_at, second.retired_at) == ("staged", None, None)
+    assert not Queue.objects.exists()
+
+
+def test_the_pages_of_workers_and_jobs_say_what_operators_ask(
+    alive: Server, operator: Client, run_jobs: Callable[[], None]
+) -> None:
+    send("a private sentence")
+    run_jobs()
+    alive.heartbeat.note_error("sentiment-analysis: OSError")
+    alive.heartbeat.write()
+    page = operator.get("/admin/jobs/worker/").content.decode()
+    assert "sentiment-analysis: OSError" in page
+    assert f"{TASK}/en@1" in page
+    row = Worker.objects.get()
+    assert row.stats[TASK]["outcomes"] == {"succeeded": 1}
+    assert sum(row.stats[TASK]["wait"]["counts"]) == 1
+    for query in ("", "?age=hour", "?age=older", "?status=succeeded", "?q=nobody"):
+        page = operator.get(f"/admin/jobs/job/{query}").content.decode()
+        assert "a private sentence" not in page
+    assert Job.objects.count() == 1
+
+
+def test_feedback_without_a_correction_is_a_judgement(version: ModelVersion) -> None:
+    row = Feedback(task=TASK, version=version, asked="a", ours="b", session="s", right=True)
+    row.full_clean(exclude=["job"])
+
+
+def test_the_copy_of_a_bundle_installs_once(version: ModelVersion, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bundle.path, tmp_path / "copy")
+    assert registry.install(tmp_path / "copy") == version

@@ -1,0 +1,1 @@
+"""Which bundles are installed, and which one answers."""

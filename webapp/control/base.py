@@ -1,0 +1,53 @@
+"""What the admin's pages share: rows that only services write, actions with a reason, lists without COUNT(*)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.helpers import ActionForm
+from django.core.paginator import Paginator
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Rows that only services write."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nothing is added by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nothing is edited by hand."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nothing is deleted by hand."""
+        return False
+
+
+class ActingAdmin(ReadOnlyAdmin):
+    """Read-only rows with actions, which need the change permission of their own."""
+
+    def may_act(self, request: HttpRequest) -> bool:
+        """Whether the person holds the model's change permission."""
+        return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+    has_act_permission = may_act
+
+
+class ReasonForm(ActionForm):
+    """Asks for the reason of an action beside its name; it goes into the record."""
+
+    reason = forms.CharField(required=False, max_length=500, label="Reason:")
+
+
+class UncountedPaginator(Paginator):
+    """Lists of a million rows without COUNT(*): says how many pages there may be at most."""
+
+    @cached_property
+    def count(self) -> int:
+        """A number that is large enough for the pages people turn."""
+        return 10_000

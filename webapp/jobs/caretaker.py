@@ -1,0 +1,105 @@
+"""The thread of a worker that keeps the right models in memory, beside the one that works.
+
+It loads versions that are wanted before they answer, settles the switch when every worker of the task's queue is warm,
+lets go of retired and idle ones, and notices queues that an operator paused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import DatabaseError, close_old_connections, connection
+from django.utils import timezone
+
+from mlcore import task as tasks
+from mlcore.errors import BundleError
+from webapp.jobs import queries, services
+from webapp.jobs.models import Queue
+from webapp.registry import services as registry
+from webapp.registry.models import ModelVersion
+
+if TYPE_CHECKING:
+    from webapp.jobs.server import Server
+
+logger = logging.getLogger(__name__)
+PATIENCE = timedelta(seconds=60)  # a worker that does not get warm in this time holds up no switch
+
+
+class Caretaker(threading.Thread):
+    """Looks once a second; what it loads, the server takes from `Server.predictors`."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(name="caretaker", daemon=True)
+        self.server = server
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Look until the process ends."""
+        while not self.stopping.wait(1.0):
+            try:
+                self.look()
+            except DatabaseError:
+                logger.exception("the database does not answer the caretaker")
+                close_old_connections()
+            except Exception:
+                logger.exception("the caretaker failed")
+        connection.close()
+
+    def look(self) -> None:
+        """Everything once."""
+        self._notice_pauses()
+        for version in registry.wanted():
+            if registry.queue_of(version.task) in self.server.queues:
+                self._warm(version)
+        self._unload()
+
+    def _notice_pauses(self) -> None:
+        paused = set(Queue.objects.filter(paused=True).values_list("name", flat=True))
+        resumed = self.server.paused - paused
+        self.server.paused = paused
+        for queue in resumed & set(self.server.queues):
+            services.wake(queue)
+
+    def _warm(self, version: ModelVersion) -> None:
+        try:
+            self.server.load(version)
+        except BundleError as error:
+            registry.mark_faulty(version, str(error))
+            ModelVersion.objects.filter(pk=version.pk).update(wanted_at=None)
+            return
+        others = queries.live_workers(registry.queue_of(version.task))
+        cold = [w for w in others if w.name != self.server.heartbeat.row.name and str(version) not in w.loaded]
+        late = version.wanted_at is not None and timezone.now() - version.wanted_at > PATIENCE
+        if (not cold or late) and registry.settle(version):
+            logger.info("%s answers now", version)
+
+    def _unload(self) -> None:
+        """Let go of retired versions, and of those that nobody asked for a while where their task says so."""
+        gone = set(
+            ModelVersion.objects.filter(pk__in=list(self.server.predictors), retired_at__isnull=False).values_list(
+                "pk", flat=True
+            )
+        )
+        idle = {name: registry.setting(name).idle_minutes for name in tasks.names()}
+        for pk, predictor in list(self.server.predictors.items()):
+            minutes = idle.get(predictor.bundle.task, 0)
+            unused = time.monotonic() - self.server.used.get(pk, time.monotonic())
+            if pk in gone or (minutes and unused > 60 * minutes):
+                self.server.unload(pk)
+
+
+def give_memory_back() -> None:
+    """Return what was freed to the operating system; glibc keeps it otherwise."""
+    gc.collect()
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        except (OSError, AttributeError):  # another libc
+            return
