@@ -136,6 +136,43 @@ def test_a_second_version_answers_after_the_next_start_and_can_be_rolled_back(
     assert (job["version"], job["status"]) == (f"{TASK}/en@1", "succeeded")
 
 
+SWITCH = """
+import sys, django; django.setup()
+from pathlib import Path
+from webapp.jobs import switching
+from webapp.registry import services
+second = services.install(Path(sys.argv[1]))
+first = services.active(second.task, second.variant)
+for turn in range(20):
+    switching.switch_and_wait(first if turn % 2 else second, reason=f"turn {turn}")
+"""
+
+
+def test_twenty_switches_under_load_fail_no_job(saboteur: Stack, tmp_path: Path) -> None:
+    second = make_bundle(TASK, tmp_path / "two", version=2)
+    environment = {"UNROLL_STATE": str(saboteur.state), "DJANGO_SETTINGS_MODULE": "webapp.settings", "PATH": "/usr/bin"}
+    switching = subprocess.Popen(
+        [sys.executable, "-c", SWITCH, str(second.path)], cwd=saboteur.checkout, env=environment, stderr=subprocess.PIPE
+    )
+    sent, bound = [], set()
+    while switching.poll() is None or len(sent) < 100:  # batches of twenty
+        items = [{"inputs": {"text": f"Number {len(sent)}.{n} is good."}} for n in range(20)]
+        created = httpx.post(f"{saboteur.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60)
+        assert created.status_code == 202, created.text
+        sent.append(created.json())
+        bound |= {job["version"] for job in sent[-1]["jobs"]}
+        time.sleep(0.2 if switching.poll() is None else 0)
+    assert switching.returncode == 0, switching.stderr.read().decode()[-2000:]  # type: ignore[union-attr]
+    assert len(sent) >= 100
+    assert bound == {f"{TASK}/en@1", f"{TASK}/en@2"}
+    for batch in sent:
+        place = saboteur.url + batch["batch"]["urls"]["get"]
+        until(lambda place=place: httpx.get(place, timeout=20).json()["counts"]["succeeded"] == 20, 120)  # type: ignore[misc]
+    for batch in sent[::10]:
+        for job in batch["jobs"]:
+            assert saboteur.get(job)["version"] == job["version"], "an answer names the version it was asked of"
+
+
 def test_ctrl_c_ends_every_process(saboteur: Stack) -> None:
     pids = [process["pid"] for process in saboteur.supervisor.getAllProcessInfo()]
     assert len(pids) == 5 and all(pids)
