@@ -18,6 +18,7 @@ from django.utils import timezone
 from mlcore.bundle import Bundle
 from mlcore.errors import BundleError
 from tests.conftest import make_bundle
+from webapp.control import rendering
 from webapp.jobs import queries, services, switching
 from webapp.jobs.models import Feedback, Job, Queue, Worker
 from webapp.jobs.owners import Owner
@@ -267,3 +268,34 @@ def test_feedback_without_a_correction_is_a_judgement(version: ModelVersion) -> 
 def test_the_copy_of_a_bundle_installs_once(version: ModelVersion, tiny_bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(tiny_bundle.path, tmp_path / "copy")
     assert registry.install(tmp_path / "copy") == version
+
+
+def test_a_versions_page_shows_its_card_and_what_to_do_next(version: ModelVersion, operator: Client) -> None:
+    type(version).objects.update(
+        card="# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<script>alert(1)</script> [x](javascript:alert(2)) "
+        "![i](http://elsewhere/i.png)",
+        metrics={"evaluated_here": {"dev.tsv": {"accuracy": 0.5}}},
+    )
+    page = operator.get(f"{VERSIONS}{version.pk}/change/").content.decode()
+    assert "<h1>Title</h1>" in page
+    assert "<td>1</td>" in page
+    assert "<td>dev.tsv</td><td>accuracy</td><td>0.5000</td>" in page
+    assert "<script>alert" not in page
+    assert 'href="javascript' not in page
+    assert "<img" not in page.split("Title</h1>")[1].split("</fieldset>")[0]
+    form = operator.get(f"/admin/jobs/operation/add/?kind=replay&version={version.pk}").content.decode()
+    assert '<option value="replay" selected>' in form
+    assert f'<option value="{version.pk}" selected>' in form
+
+
+def test_results_of_operations_are_tables() -> None:
+    side = {"scores": {"accuracy": 0.5}, "latency_ms": 7, "errors": 0}
+    differing = [{"asked": "<b>", "then": "positive", "now": "negative", "alike": 0.5}]
+    shown = rendering.result(
+        {"items": 2, "agreement": 0.5, "differences": differing, "versions": {"a@1": side, "a@2": side}}
+    )
+    assert "<th>asked</th><th>a@2</th><th>a@1</th>" in shown
+    assert "<td>&lt;b&gt;</td><td>positive</td><td>negative</td><td>0.50</td>" in shown
+    assert "<td>accuracy</td><td>0.5000</td><td>0.5000</td>" in shown
+    replay = rendering.result({"items": 1, "agreement": 1.0, "differences": [], "latency_ms": {"then": None, "now": 3}})
+    assert "unknown and 3" in replay

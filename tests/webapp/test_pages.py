@@ -9,7 +9,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from webapp.jobs.models import Batch, Job
+from webapp.jobs.models import Batch, Feedback, Job
 from webapp.playground.panels import tint_class
 
 from .conftest import TASK, inputs
@@ -201,3 +201,20 @@ def test_a_result_is_shared_only_when_asked_and_until_it_is_ended(
     client.post(f"/jobs/{job.pk}/unshare", headers={"HX-Request": "true"})
     assert stranger.get(address).status_code == 404
     assert stranger.get("/shared/nonsense/").status_code == 404
+
+
+def test_people_say_whether_an_answer_was_right(client: Client, version: Any, run_jobs: Callable[[], None]) -> None:
+    client.post(RUN, inputs(), headers=HTMX)
+    (job,) = Job.objects.all()
+    place = f"/jobs/{job.pk}/judge"
+    assert "no answer yet" in client.post(place, {"right": "yes"}, headers=HTMX).content.decode()
+    run_jobs()
+    assert "Was this right?" in client.get(f"/jobs/{job.pk}/").content.decode()
+    assert "Thank you" in client.post(place, {"right": "yes"}, headers=HTMX).content.decode()
+    assert "what would have been right" in client.post(place, {"right": "no"}, headers=HTMX).content.decode()
+    assert "yes or no" in client.post(place, {"right": "perhaps"}, headers=HTMX).content.decode()
+    (row,) = Feedback.objects.all()
+    assert (row.job, row.right, row.theirs, row.version) == (job, False, "", job.version)
+    client.post(f"/jobs/{job.pk}/propose", {"theirs": "neutral"}, headers=HTMX)
+    assert [row.theirs for row in Feedback.objects.order_by("pk")] == ["", "neutral"]
+    assert Client().post(place, {"right": "yes"}).status_code == 404

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django import forms
@@ -11,10 +10,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from mlcore.errors import BundleError, InvalidInput
+from webapp.control import rendering
 from webapp.control.base import ActingAdmin
 from webapp.jobs import intake, operations
 from webapp.jobs.models import Operation
@@ -86,7 +85,7 @@ class OperationAdmin(ActingAdmin):
         """A form; what is wrong is said at its field."""
         if not self.has_add_permission(request):
             return redirect(reverse("admin:jobs_operation_changelist"))
-        form = StartForm(request.POST or None, request.FILES or None)
+        form = StartForm(request.POST or None, request.FILES or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
             try:
                 operation = form.start(request)
@@ -113,10 +112,8 @@ class OperationAdmin(ActingAdmin):
 
     @admin.display(description="result")
     def found(self, operation: Operation) -> SafeString | str:
-        """The result as it is."""
-        if operation.result is None:
-            return ""
-        return format_html("<pre>{}</pre>", json.dumps(operation.result, indent=1, ensure_ascii=False))
+        """The result as tables."""
+        return "" if operation.result is None else rendering.result(operation.result)
 
     @admin.action(description="Cancel", permissions=["act"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Operation]) -> None:

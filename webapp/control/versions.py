@@ -10,13 +10,24 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 from mlcore import task as tasks
 from mlcore.errors import BundleError
+from webapp.control import rendering
 from webapp.control.base import ActingAdmin, ReadOnlyAdmin, ReasonForm
 from webapp.jobs import queries, switching
 from webapp.registry import services
 from webapp.registry.models import Activation, ModelVersion, TaskSetting
+
+_STEPS = {
+    "evaluate": "evaluate on a labelled file",
+    "compare": "compare with another version",
+    "replay": "replay answered jobs",
+    "check": "run its self-test",
+}
 
 
 @admin.register(ModelVersion)
@@ -27,7 +38,12 @@ class ModelVersionAdmin(ActingAdmin):
     list_filter = ("task", "variant", "status")
     action_form = ReasonForm
     actions = ("activate", "roll_back", "retire", "remove")
-    exclude = ("wanted_at", "wanted_by", "wanted_kind", "wanted_reason")
+    fieldsets = (
+        (None, {"fields": ("label", "state", "fault", "loaded_at", "next_steps")}),
+        ("Files", {"fields": ("architecture", "size_mb", "digest", "shipped", "installed_at", "licence")}),
+        ("Evaluated here", {"fields": ("evaluated",)}),
+        ("Card", {"fields": ("rendered_card",)}),
+    )
 
     @admin.display(description="status", ordering="status")
     def state(self, version: ModelVersion) -> str:
@@ -43,6 +59,38 @@ class ModelVersionAdmin(ActingAdmin):
         """Names of the living workers that hold it."""
         label = str(version)
         return ", ".join(worker.name for worker in queries.live_workers() if label in worker.loaded)
+
+    @admin.display(description="version")
+    def label(self, version: ModelVersion) -> str:
+        """As people name it."""
+        return str(version)
+
+    @admin.display(description="size")
+    def size_mb(self, version: ModelVersion) -> str:
+        """On disk."""
+        return f"{version.size / 1e6:.1f} MB"
+
+    @admin.display(description="start")
+    def next_steps(self, version: ModelVersion) -> SafeString:
+        """Forms of operations, filled in."""
+        place = reverse("admin:jobs_operation_add")
+        return format_html_join(
+            " · ",
+            '<a href="{}?kind={}&version={}">{}</a>',
+            ((place, kind, version.pk, said) for kind, said in _STEPS.items()),
+        )
+
+    @admin.display(description="scores by file")
+    def evaluated(self, version: ModelVersion) -> SafeString | str:
+        """Of evaluations on labelled files."""
+        own = version.metrics.get("evaluated_here", {})
+        rows = [[file, name, f"{value:.4f}"] for file, scores in own.items() for name, value in scores.items()]
+        return rendering.table(["file", "score", "value"], rows) if rows else "none yet"
+
+    @admin.display(description="")
+    def rendered_card(self, version: ModelVersion) -> SafeString:
+        """As its makers wrote it."""
+        return rendering.card(version.card)
 
     @admin.action(description="Activate: let this version answer", permissions=["act"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:

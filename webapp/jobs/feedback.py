@@ -1,4 +1,4 @@
-"""Better answers that people propose, and options that they used last."""
+"""What people think of answers, better ones that they propose, and options that they used last."""
 
 from __future__ import annotations
 
@@ -18,17 +18,12 @@ MOST = 200  # proposals of one owner that wait for review
 
 def propose(job: Job, theirs: Any, *, part: Any = None, owner: Owner) -> Feedback:
     """Store what an answer, or one part of it, should have been; InvalidInput in words."""
-    if job.status != Status.SUCCEEDED:
-        raise InvalidInput("job", "This has no answer yet, so there is nothing to improve.")
-    spec = tasks.get(job.task)
     number = _number(part)
-    asked, ours = spec.part_of_answer(job.content.inputs, dict(job.content.output or {}), number)
+    asked, ours = _answer(job, number)
     text = _THEIRS.clean("theirs", theirs).strip()
     if text == ours.strip():
         raise InvalidInput("theirs", "This is the answer itself. Change what is wrong in it.")
-    waiting = Feedback.objects.filter(owner.quota_query, review=Feedback.Review.NEW)
-    if waiting.count() >= MOST:
-        raise InvalidInput("theirs", f"{MOST} of your proposals wait for review. Send more when some were read.")
+    _refuse_too_many(owner)
     return Feedback.objects.create(
         job=job,
         task=job.task,
@@ -39,6 +34,32 @@ def propose(job: Job, theirs: Any, *, part: Any = None, owner: Owner) -> Feedbac
         theirs=text,
         **owner.columns(),
     )
+
+
+def judge(job: Job, right: Any, *, owner: Owner) -> Feedback:
+    """Store whether an answer was right, "yes" or "no"; whoever judges again changes their mind. InvalidInput."""
+    if right not in ("yes", "no"):
+        raise InvalidInput("right", "“right” is yes or no.")
+    asked, ours = _answer(job, None)
+    earlier = Feedback.objects.filter(owner.query, job=job, part=None, theirs="").first()
+    if earlier is None:
+        _refuse_too_many(owner)
+        earlier = Feedback(job=job, task=job.task, version=job.version, **owner.columns())
+    earlier.asked, earlier.ours, earlier.right = asked, ours, right == "yes"
+    earlier.save()
+    return earlier
+
+
+def _answer(job: Job, part: int | None) -> tuple[str, str]:
+    if job.status != Status.SUCCEEDED:
+        raise InvalidInput("job", "This has no answer yet, so there is nothing to say of it.")
+    return tasks.get(job.task).part_of_answer(job.content.inputs, dict(job.content.output or {}), part)
+
+
+def _refuse_too_many(owner: Owner) -> None:
+    waiting = Feedback.objects.filter(owner.quota_query, review=Feedback.Review.NEW)
+    if waiting.count() >= MOST:
+        raise InvalidInput("theirs", f"{MOST} of your remarks wait for review. Send more when some were read.")
 
 
 def _number(part: Any) -> int | None:

@@ -23,6 +23,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/unshare", sharing.unshare, name="unshare"),
     path("shared/<str:token>/", sharing.shared, name="shared"),
     path("jobs/<uuid:pk>/download", views.download, name="download"),
+    path("jobs/<uuid:pk>/judge", views.judge, name="judge"),
     path("jobs/<uuid:pk>/propose", views.propose, name="propose"),
     path("jobs/<uuid:pk>/cancel", views.cancel_job, name="cancel-job"),
     path("batches/<uuid:pk>/", views.batch_page, name="batch"),

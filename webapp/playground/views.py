@@ -185,6 +185,18 @@ def download(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
+def judge(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Whether an answer was right: thanks, and where it was not, a field for what is."""
+    job: Job = lookup.find(request, Job, pk)
+    context: dict[str, Any] = {"job": job, "token": request.GET.get("token", ""), "proposal": job.answer}
+    try:
+        context["judged"] = feedback.judge(job, request.POST.get("right"), owner=owner_for_page(request))
+    except InvalidInput as error:
+        return render(request, "playground/_judgement.html", {**context, "judgement_error": error.message})
+    return lookup.back(request, "job", pk) or render(request, "playground/_judgement.html", context)
+
+
+@require_POST
 def propose(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A better answer to a job, or to one part of it: thanks, or what is wrong with it, in a sentence."""
     job: Job = lookup.find(request, Job, pk)
