@@ -98,6 +98,7 @@ class Task(ABC):
     shown_options: ClassVar[Sequence[str]] = ()  # that the page's own form shows in sight, not under "More"
     output: ClassVar[Mapping[str, Field]]
     examples: ClassVar[Sequence[Example]]
+    offers_examples: ClassVar[bool] = True  # as chips on the pages
     default_variant: ClassVar[str]
     page: ClassVar[str] = ""  # tasks that belong on one page name it
     queue: ClassVar[str] = "fast"

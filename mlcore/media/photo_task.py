@@ -29,6 +29,7 @@ class PhotoTask(Task):
     inputs: ClassVar[Mapping[str, Field]] = {
         "image": Image(title="Photo", help="JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC; 20 MB, 50 megapixels."),
     }
+    offers_examples: ClassVar[bool] = False  # the scenes are drawings, which the shipped models do not read right
     examples: ClassVar[Sequence[Example]] = [
         _scene("A beach", "beach"),
         _scene("A dog", "field"),

@@ -57,7 +57,7 @@ def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpRespon
         "spec": PhotoTask.inputs[FIELD],
         "specs": specs,
         "options": [(spec, form.options) for spec, form in zip(specs, blank, strict=True)],
-        "examples": PhotoTask.examples,
+        "examples": PhotoTask.examples if PhotoTask.offers_examples else [],
         "cards": [],
     }
     return render(request, "playground/photos.html", {**shared, **context}, status=status)
