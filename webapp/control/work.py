@@ -195,7 +195,7 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description="memory", ordering="memory_mb")
     def memory(self, worker: Worker) -> str:
         """Resident, in MB."""
-        return f"{worker.memory_mb:,.0f} MB"
+        return f"{worker.memory_mb:,} MB"
 
     @admin.display(description="loaded versions")
     def versions(self, worker: Worker) -> str:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
-from mlcore import task as tasks
 from mlcore.errors import BundleError
 from webapp.jobs import queries, services
 from webapp.jobs.models import Queue
@@ -87,7 +86,7 @@ class Caretaker(threading.Thread):
                 "pk", flat=True
             )
         )
-        idle = {name: registry.setting(name).idle_minutes for name in tasks.names()}
+        idle = registry.idle_minutes()
         for pk, predictor in list(self.server.predictors.items()):
             minutes = idle.get(predictor.bundle.task, 0)
             unused = time.monotonic() - self.server.used.get(pk, time.monotonic())

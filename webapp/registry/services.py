@@ -61,6 +61,11 @@ def queue_of(task_name: str) -> str:
     return setting(task_name).queue or task.get(task_name).queue
 
 
+def idle_minutes() -> dict[str, int]:
+    """After how many minutes unused a task's models are unloaded; tasks whose models stay are left out."""
+    return dict(TaskSetting.objects.filter(idle_minutes__gt=0).values_list("task", "idle_minutes"))
+
+
 def install(source: Path, *, shipped: bool = False) -> ModelVersion:
     """Check a bundle, copy it to BUNDLE_ROOT/<digest> and write its row, STAGED; installing twice changes nothing."""
     found = Bundle.open(source)
