@@ -84,7 +84,7 @@ def test_a_version_answers_once_every_worker_has_loaded_it(
     assert registry.active(TASK, "en").version == 1
     other = Worker.objects.create(name="other:1", host="other", pid=1, queues=["fast"], seen_at=timezone.now())
     alive.caretaker.look()
-    assert second.pk in alive.predictors
+    assert second.pk in alive.loaded.predictors
     assert registry.active(TASK, "en").version == 1, "the other worker is cold"
     other.loaded = [str(second)]
     other.save()
@@ -105,18 +105,18 @@ def test_a_version_answers_once_every_worker_has_loaded_it(
 def test_no_job_waits_while_another_version_is_loaded(
     version: ModelVersion, second: ModelVersion, alive: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alive.load(version)
+    alive.loaded.load(version)
     began, go_on = threading.Event(), threading.Event()
 
     def slowly(wanted: ModelVersion) -> Any:
         began.set()
         assert go_on.wait(10)
 
-    monkeypatch.setattr(alive, "_load", slowly)
-    loading = threading.Thread(target=alive.load, args=[second])
+    monkeypatch.setattr(alive.loaded, "_load", slowly)
+    loading = threading.Thread(target=alive.loaded.load, args=[second])
     loading.start()
     assert began.wait(10)
-    asking = threading.Thread(target=alive.predictor, args=[version])
+    asking = threading.Thread(target=alive.loaded.get, args=[version])
     asking.start()
     asking.join(10)
     answered = not asking.is_alive()
@@ -148,26 +148,26 @@ def test_a_version_that_does_not_load_is_marked_and_never_answers(second: ModelV
 
 
 def test_a_retired_version_leaves_memory_and_comes_back(second: ModelVersion, alive: Server, operator: Client) -> None:
-    alive.load(second)
+    alive.loaded.load(second)
     assert "retired: workers unload it" in act(operator, VERSIONS, "retire", second.pk)
     alive.caretaker.look()
-    assert second.pk not in alive.predictors
+    assert second.pk not in alive.loaded.predictors
     first = registry.active(TASK, "en")
     assert "answers, or soon will" in act(operator, VERSIONS, "retire", first.pk)
     registry.want(second)
     alive.caretaker.look()
     assert registry.active(TASK, "en") == second
-    assert second.pk in alive.predictors
+    assert second.pk in alive.loaded.predictors
 
 
 def test_an_idle_version_leaves_memory_where_its_task_says_so(version: ModelVersion, alive: Server) -> None:
-    alive.load(version)
-    alive.used[version.pk] -= 100
+    alive.loaded.load(version)
+    alive.loaded.used[version.pk] -= 100
     alive.caretaker.look()
-    assert version.pk in alive.predictors
+    assert version.pk in alive.loaded.predictors
     TaskSetting.objects.create(task=TASK, idle_minutes=1)
     alive.caretaker.look()
-    assert version.pk not in alive.predictors
+    assert version.pk not in alive.loaded.predictors
 
 
 def test_a_version_that_answered_is_kept_while_its_job_is(

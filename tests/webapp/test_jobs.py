@@ -118,7 +118,7 @@ def test_a_cancelled_job_stays_cancelled(run_jobs: Callable[[], None]) -> None:
 
 def test_one_poisonous_input_burns_no_neighbour(server: Server, run_jobs: Callable[[], None]) -> None:
     jobs = [submit("poison" if i == 3 else f"text {i}") for i in range(8)]
-    predictor = server.predictor(jobs[0].version)
+    predictor = server.loaded.get(jobs[0].version)
     whole = predictor.forward
 
     def forward(items: Any) -> Any:
@@ -206,7 +206,7 @@ def test_what_is_old_is_deleted(settings: Any, run_jobs: Callable[[], None]) -> 
 
 def test_a_job_that_is_too_slow_is_ended(server: Server, run_jobs: Callable[[], None], monkeypatch: Any) -> None:
     job = submit()
-    predictor = server.predictor(job.version)
+    predictor = server.loaded.get(job.version)
     monkeypatch.setattr(type(predictor.task), "max_run_s", -1.0)
 
     class Endless:

@@ -6,12 +6,8 @@ lets go of retired and idle ones, and notices queues that an operator paused.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
-import sys
 import threading
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -32,7 +28,7 @@ PATIENCE = timedelta(seconds=60)  # a worker that does not get warm in this time
 
 
 class Caretaker(threading.Thread):
-    """Looks once a second; what it loads, the server takes from `Server.predictors`."""
+    """Looks once a second; what it loads, the server finds in `Server.loaded`."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(name="caretaker", daemon=True)
@@ -68,7 +64,7 @@ class Caretaker(threading.Thread):
 
     def _warm(self, version: ModelVersion) -> None:
         try:
-            self.server.load(version)
+            self.server.loaded.load(version)
         except BundleError as error:
             registry.mark_faulty(version, str(error))
             ModelVersion.objects.filter(pk=version.pk).update(wanted_at=None)
@@ -82,23 +78,14 @@ class Caretaker(threading.Thread):
     def _unload(self) -> None:
         """Let go of retired versions, and of those that nobody asked for a while where their task says so."""
         gone = set(
-            ModelVersion.objects.filter(pk__in=list(self.server.predictors), retired_at__isnull=False).values_list(
-                "pk", flat=True
-            )
+            ModelVersion.objects.filter(
+                pk__in=list(self.server.loaded.predictors), retired_at__isnull=False
+            ).values_list("pk", flat=True)
         )
         idle = registry.idle_minutes()
-        for pk, predictor in list(self.server.predictors.items()):
+        loaded = self.server.loaded
+        for pk, predictor in list(loaded.predictors.items()):
             minutes = idle.get(predictor.bundle.task, 0)
-            unused = time.monotonic() - self.server.used.get(pk, time.monotonic())
-            if pk in gone or (minutes and unused > 60 * minutes):
-                self.server.unload(pk)
-
-
-def give_memory_back() -> None:
-    """Return what was freed to the operating system; glibc keeps it otherwise."""
-    gc.collect()
-    if sys.platform == "linux":
-        try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        except (OSError, AttributeError):  # another libc
-            return
+            unwanted = pk in gone or (minutes and loaded.unused_s(pk) > 60 * minutes)
+            if unwanted and pk not in self.server.running:
+                loaded.unload(pk)

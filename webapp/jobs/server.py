@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +12,12 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from mlcore import task as tasks
-from mlcore.bundle import Bundle
 from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import BundleError, InvalidInput
-from mlcore.predictor import Predictor, self_test
 from webapp.jobs import answers, claims, events, files, operate, operations, services
-from webapp.jobs.caretaker import Caretaker, give_memory_back
+from webapp.jobs.caretaker import Caretaker
 from webapp.jobs.heartbeat import Heartbeat
+from webapp.jobs.loaded import Loaded
 from webapp.jobs.models import Job, Status
 from webapp.jobs.running import Held, Running
 from webapp.jobs.stats import Stats
@@ -30,7 +28,6 @@ logger = logging.getLogger(__name__)
 journal = logging.getLogger("unroll.journal")  # one line a job, where logs are JSON
 SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
 CANCEL_CHECK_S = 0.2
-MAX_LOADED = 6  # versions in memory; the one unused for longest goes first
 
 
 class Server:
@@ -38,16 +35,13 @@ class Server:
 
     def __init__(self, queues: Sequence[str], *, device: str = "auto") -> None:
         self.queues = list(queues)
-        self.device = device
-        self.predictors: dict[int, Predictor] = {}
         self.running: dict[int, Running] = {}
-        self.used: dict[int, float] = {}  # when each was asked last, monotonic
         self.stats = Stats()
         self.heartbeat = Heartbeat(self.queues, device=device, stats=self.stats)
+        self.loaded = Loaded(self.heartbeat, device=device)
         self.caretaker = Caretaker(self)
         self.paused: set[str] = set()  # kept by the caretaker
         self.stopping = False
-        self._loading = threading.RLock()  # of `predictors`: the caretaker loads and unloads beside the work
 
     def serve(self) -> bool:
         """Work for one shift, and until what it began is done; True when there may be more.
@@ -94,7 +88,7 @@ class Server:
         if operation is None:
             return False
         try:
-            steps = operate.run(operation, self.predictor)
+            steps = operate.run(operation, self.loaded.get)
             while not self.stopping:
                 self.heartbeat.begin_step()
                 try:
@@ -146,7 +140,7 @@ class Server:
         version = jobs[0].version
         self.heartbeat.begin_step()
         try:
-            predictor = self.predictor(version)
+            predictor = self.loaded.get(version)
         except BundleError as error:
             registry.mark_faulty(version, str(error))
             message = f"The model {version} is unavailable. Ask the operator to repair it, then run this again."
@@ -296,53 +290,12 @@ class Server:
                     answers.keep_cancelled(job, output)
                 running.engine.abort(job)
 
-    def predictor(self, version: ModelVersion) -> Predictor:
-        """The loaded predictor of a version; loaded and self-tested on first use, BundleError when it cannot be."""
-        self.used[version.pk] = time.monotonic()
-        # what is loaded is taken without the lock: while the caretaker loads another version, no job waits for it
-        return self.predictors.get(version.pk) or self.load(version)
-
-    def load(self, version: ModelVersion) -> Predictor:
-        """As `predictor`, not counted as use."""
-        with self._loading:
-            return self._load(version)
-
-    def unload(self, pk: int) -> None:
-        """Let go of a version that nothing runs on, and of its memory."""
-        with self._loading:
-            if pk in self.running or pk not in self.predictors:
-                return
-            del self.predictors[pk]
-            self.heartbeat.row.loaded = [p.bundle.label for p in self.predictors.values()]
-            self.heartbeat.write()
-        give_memory_back()
-
-    def _load(self, version: ModelVersion) -> Predictor:
-        if version.pk in self.predictors:
-            return self.predictors[version.pk]
-        self.heartbeat.row.loading = str(version)
-        self.heartbeat.write()
-        started = time.monotonic()
-        try:
-            predictor = Predictor(Bundle.open(registry.bundle_path(version)), self.device)
-            self_test(predictor)
-        finally:
-            self.heartbeat.row.loading = ""
-        logger.info("%s loaded in %.1f s on %s", version, time.monotonic() - started, predictor.device)
-        self.used.setdefault(version.pk, time.monotonic())
-        self.predictors[version.pk] = predictor
-        while len(self.predictors) > MAX_LOADED:
-            del self.predictors[min(self.predictors.keys() - {version.pk}, key=lambda pk: self.used.get(pk, 0.0))]
-        self.heartbeat.row.loaded = [p.bundle.label for p in self.predictors.values()]
-        self.heartbeat.write()
-        return predictor
-
     def preload(self) -> None:
         """Load the active versions of the tasks that this worker's queues serve."""
         mine = {name for name in tasks.names() if registry.queue_of(name) in self.queues}
         for version in ModelVersion.objects.filter(task__in=mine, status=ModelVersion.Status.ACTIVE):
             try:
-                self.predictor(version)
+                self.loaded.get(version)
             except BundleError as error:
                 registry.mark_faulty(version, str(error))
             else:
