@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dj_database_url
 
+from webapp.control import look
 from webapp.launch import embedded_redis
 from webapp.secret import read_or_make
 
@@ -56,6 +57,7 @@ if ACCESS not in ("open", "signed-in"):
 SIGN_UP = _flag("SIGN_UP", False)
 
 INSTALLED_APPS = [
+    "unfold",  # before the admin, whose templates it replaces
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -84,6 +86,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
+UNFOLD = look.UNFOLD
 ROOT_URLCONF = "webapp.urls"
 ASGI_APPLICATION = "webapp.asgi.application"
 TEMPLATES = [

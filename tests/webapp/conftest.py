@@ -79,3 +79,13 @@ def inputs(text: str = "A good film.") -> dict[str, str]:
 def reload(job: Job) -> Job:
     """The job as it stands in the database."""
     return Job.objects.select_related("content", "version").get(pk=job.pk)
+
+
+VERSIONS = "/admin/registry/modelversion/"
+
+
+def decide(client: Client, pk: Any, path: str, reason: str = "") -> str:
+    """Confirm a dialog of a version's page; the page that follows."""
+    response = client.post(f"{VERSIONS}{pk}/{path}/", {"_form_submitted": "on", "reason": reason})
+    assert response.status_code == 200
+    return client.get(response.headers["HX-Redirect"]).content.decode()

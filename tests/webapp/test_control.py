@@ -26,11 +26,10 @@ from webapp.jobs.server import Server
 from webapp.registry import services as registry
 from webapp.registry.models import Activation, ModelVersion, TaskSetting
 
-from .conftest import TASK
+from .conftest import TASK, VERSIONS, decide
 
 pytestmark = pytest.mark.django_db
 ANNA = Owner(session="anna")
-VERSIONS = "/admin/registry/modelversion/"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def send(text: str = "good") -> Job:
 def test_a_version_answers_once_every_worker_has_loaded_it(
     second: ModelVersion, alive: Server, operator: Client
 ) -> None:
-    said = act(operator, VERSIONS, "activate", second.pk, reason="better on long texts")
+    said = decide(operator, second.pk, "activate", "better on long texts")
     assert "answers as soon as they are ready" in said
     assert "workers load it to let it answer" in operator.get(VERSIONS).content.decode()
     assert registry.active(TASK, "en").version == 1
@@ -94,7 +93,7 @@ def test_a_version_answers_once_every_worker_has_loaded_it(
     assert switch is not None and switch.previous is not None and switch.previous.version == 1
     assert (switch.by and switch.by.get_username(), switch.reason) == ("operator", "better on long texts")
     assert switch.metrics == second.metrics
-    act(operator, VERSIONS, "roll_back", second.pk)
+    decide(operator, second.pk, "roll-back", "worse on short ones")
     other.loaded = [f"{TASK}/en@1"]
     other.save()
     alive.caretaker.look()
@@ -149,11 +148,11 @@ def test_a_version_that_does_not_load_is_marked_and_never_answers(second: ModelV
 
 def test_a_retired_version_leaves_memory_and_comes_back(second: ModelVersion, alive: Server, operator: Client) -> None:
     alive.loaded.load(second)
-    assert "retired: workers unload it" in act(operator, VERSIONS, "retire", second.pk)
+    assert "retired: workers unload it" in decide(operator, second.pk, "retire")
     alive.caretaker.look()
     assert second.pk not in alive.loaded.predictors
     first = registry.active(TASK, "en")
-    assert "answers, or soon will" in act(operator, VERSIONS, "retire", first.pk)
+    assert "answers, or soon will" in decide(operator, first.pk, "retire")
     registry.want(second)
     alive.caretaker.look()
     assert registry.active(TASK, "en") == second
@@ -177,9 +176,9 @@ def test_a_version_that_answered_is_kept_while_its_job_is(
     job = send()
     run_jobs()
     registry.roll_back(TASK, "en")
-    assert "cannot be deleted" in act(operator, VERSIONS, "remove", second.pk)
+    assert "cannot be deleted" in decide(operator, second.pk, "remove")
     assert registry.bundle_path(second).is_dir()
-    assert "came with the project" in act(operator, VERSIONS, "remove", version.pk)
+    assert "came with the project" in decide(operator, version.pk, "remove")
     assert ModelVersion.objects.count() == 2
     assert Job.objects.get().pk == job.pk
 
@@ -187,7 +186,7 @@ def test_a_version_that_answered_is_kept_while_its_job_is(
 def test_a_version_that_never_answered_goes_with_its_files(second: ModelVersion, operator: Client) -> None:
     path = registry.bundle_path(second)
     assert path.is_dir()
-    assert "deleted." in act(operator, VERSIONS, "remove", second.pk)
+    assert "deleted." in decide(operator, second.pk, "remove")
     assert not path.exists()
     assert not ModelVersion.objects.filter(pk=second.pk).exists()
 
@@ -232,8 +231,11 @@ def test_a_viewer_looks_and_does_nothing(second: ModelVersion, alive: Server, dj
     send()
     for page in ("registry/modelversion", "registry/activation", "registry/tasksetting", "jobs/queue", "jobs/worker"):
         assert viewer.get(f"/admin/{page}/").status_code == 200, page
-    for action in ("activate", "roll_back", "retire", "remove"):
-        act(viewer, VERSIONS, action, second.pk)
+    for action in ("activate", "roll-back", "retire", "remove"):
+        assert viewer.get(f"{VERSIONS}{second.pk}/{action}/").status_code == 403
+        assert viewer.post(f"{VERSIONS}{second.pk}/{action}/", {"_form_submitted": "on"}).status_code == 403
+    page = viewer.get(f"{VERSIONS}{second.pk}/change/").content.decode()
+    assert f"{second.pk}/activate/" not in page
     assert viewer.post("/admin/jobs/queue/add/", {"name": "fast"}).status_code == 403
     assert viewer.get("/admin/registry/tasksetting/add/").status_code == 403
     second.refresh_from_db()

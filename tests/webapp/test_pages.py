@@ -12,7 +12,7 @@ from django.test import Client
 from webapp.jobs.models import Batch, Feedback, Job
 from webapp.playground.panels import tint_class
 
-from .conftest import TASK, inputs
+from .conftest import TASK, decide, inputs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("version")]
 RUN, MANY = f"/tasks/{TASK}/run", f"/tasks/{TASK}/batch"
@@ -144,8 +144,8 @@ def test_an_administrator_switches_cancels_and_requeues(
     assert "1 jobs queued again" in act("jobs/job", "requeue", job.pk)
     run_jobs()
     assert Job.objects.get().status == "succeeded"
-    assert "already active" in act("registry/modelversion", "activate", version.pk)
-    assert "no earlier version" in act("registry/modelversion", "roll_back", version.pk)
+    assert "already active" in decide(admin_client, version.pk, "activate", "again")
+    assert "no earlier version" in decide(admin_client, version.pk, "roll-back", "no reason")
 
 
 def test_health_says_what_is_missing(client: Client) -> None:

@@ -1,5 +1,5 @@
 """Everything that the admin shows, registered where Django looks for it."""
 
-from webapp.control import operations, versions, work
+from webapp.control import operations, people, versions, work
 
-__all__ = ["operations", "versions", "work"]
+__all__ = ["operations", "people", "versions", "work"]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
-from django.contrib import admin
-from django.contrib.admin.helpers import ActionForm
 from django.core.paginator import Paginator
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
     """Rows that only services write."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -31,17 +29,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 class ActingAdmin(ReadOnlyAdmin):
     """Read-only rows with actions, which need the change permission of their own."""
 
-    def may_act(self, request: HttpRequest) -> bool:
+    def may_act(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the person holds the model's change permission."""
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
     has_act_permission = may_act
-
-
-class ReasonForm(ActionForm):
-    """Asks for the reason of an action beside its name; it goes into the record."""
-
-    reason = forms.CharField(required=False, max_length=500, label="Reason:")
 
 
 class UncountedPaginator(Paginator):

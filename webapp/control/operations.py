@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from mlcore.errors import BundleError, InvalidInput
 from webapp.control import rendering
@@ -27,18 +28,29 @@ class StartForm(forms.Form):
     """What to do with which version; an archive is a version to be installed."""
 
     kind = forms.ChoiceField(
-        choices=[(INSTALL, "install an archive and run its self-test"), *Operation.Kind.choices], label="What"
+        choices=[(INSTALL, "install an archive and run its self-test"), *Operation.Kind.choices],
+        label="What",
+        widget=UnfoldAdminSelectWidget,
     )
-    archive = forms.FileField(required=False, help_text="A zip of a bundle's folder, to be installed.")
-    version = forms.ModelChoiceField(ModelVersion.objects.all(), required=False)
-    other = forms.ModelChoiceField(ModelVersion.objects.all(), required=False, help_text="To compare it with.")
+    archive = forms.FileField(
+        required=False, widget=UnfoldAdminFileFieldWidget, help_text="A zip of a bundle's folder, to be installed."
+    )
+    version = forms.ModelChoiceField(ModelVersion.objects.all(), required=False, widget=UnfoldAdminSelectWidget)
+    other = forms.ModelChoiceField(
+        ModelVersion.objects.all(), required=False, widget=UnfoldAdminSelectWidget, help_text="To compare it with."
+    )
     labelled = forms.FileField(
         required=False,
+        widget=UnfoldAdminFileFieldWidget,
         label="Labelled file",
         help_text='JSON lines {"inputs": {...}, "expected": ...}, or lines “expected TAB text”.',
     )
     number = forms.IntegerField(
-        required=False, min_value=1, max_value=operations.MOST_REPLAYED, help_text="Last jobs to replay or compare on."
+        required=False,
+        min_value=1,
+        max_value=operations.MOST_REPLAYED,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="Last jobs to replay or compare on.",
     )
 
     def start(self, request: HttpRequest) -> Operation:

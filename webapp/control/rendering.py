@@ -15,7 +15,7 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("i
 
 def card(text: str) -> SafeString:
     """A bundle's card, Markdown."""
-    return SafeString(_MARKDOWN.render(text))
+    return format_html('<div class="written">{}</div>', SafeString(_MARKDOWN.render(text)))
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> SafeString:
@@ -48,7 +48,7 @@ def result(found: Mapping[str, Any]) -> SafeString:
                 [[row["asked"], row["then"], row["now"], f"{row['alike']:.2f}"] for row in differing],
             )
         )
-    return format_html_join("", "{}", ((part,) for part in parts))
+    return format_html('<div class="written">{}</div>', format_html_join("", "{}", ((part,) for part in parts)))
 
 
 def _counts(found: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -8,16 +8,22 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.dataclasses import ActionDialog
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from mlcore import task as tasks
 from mlcore.errors import BundleError
 from webapp.control import rendering
-from webapp.control.base import ActingAdmin, ReadOnlyAdmin, ReasonForm
+from webapp.control.base import ActingAdmin, ReadOnlyAdmin
 from webapp.jobs import queries, switching
 from webapp.registry import services
 from webapp.registry.models import Activation, ModelVersion, TaskSetting
@@ -30,14 +36,67 @@ _STEPS = {
 }
 
 
+class SwitchForm(BaseDialogForm):  # type: ignore[misc]
+    """Asks why, with the scores of both versions above the question."""
+
+    reason = forms.CharField(
+        max_length=500,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="It stands in the record of switches, with your name and the scores of now.",
+    )
+    form_before_template = "admin/registry/modelversion/sides.html"
+
+    def get_before_template_context(self, request: HttpRequest, object_id: Any = None) -> dict[str, Any]:
+        """The version that answers, the one that would, and their scores."""
+        version = ModelVersion.objects.filter(pk=object_id).first()
+        return {} if version is None else self.sides(version)
+
+    def sides(self, version: ModelVersion) -> dict[str, Any]:
+        """What answers now and what would."""
+        active = ModelVersion.objects.filter(
+            task=version.task, variant=version.variant, status=ModelVersion.Status.ACTIVE
+        ).first()
+        return {"before": active, "after": version, "scores": _side_by_side(active, version)}
+
+
+class RollBackForm(SwitchForm):
+    """The same, where the version shown is the one that answers."""
+
+    def sides(self, version: ModelVersion) -> dict[str, Any]:
+        """What answers now and what did before."""
+        try:
+            earlier = services.before(version.task, version.variant)
+        except BundleError as error:
+            return {"problem": str(error)}
+        return {"before": version, "after": earlier, "scores": _side_by_side(version, earlier)}
+
+
+def _side_by_side(before: ModelVersion | None, after: ModelVersion) -> SafeString | str:
+    """Scores on files on which both were evaluated here."""
+    ours, theirs = (
+        version.metrics.get("evaluated_here", {}) if version is not None else {} for version in (before, after)
+    )
+    rows = [
+        [file, name, f"{ours[file][name]:.4f}", f"{value:.4f}"]
+        for file, scores in theirs.items()
+        for name, value in scores.items()
+        if name in ours.get(file, {})
+    ]
+    return rendering.table(["file", "score", before, after], rows) if rows else ""
+
+
+def _moved(place: str) -> HttpResponse:
+    """Where the page goes when a dialog is done (htmx's header)."""
+    return HttpResponse(headers={"HX-Redirect": place})
+
+
 @admin.register(ModelVersion)
 class ModelVersionAdmin(ActingAdmin):
     """Installed bundles."""
 
     list_display = ("__str__", "state", "shipped", "loaded_at", "installed_at", "fault")
     list_filter = ("task", "variant", "status")
-    action_form = ReasonForm
-    actions = ("activate", "roll_back", "retire", "remove")
+    actions_detail = ("activate", "roll_back", "retire", "remove")
     fieldsets = (
         (None, {"fields": ("label", "state", "fault", "loaded_at", "next_steps")}),
         ("Files", {"fields": ("architecture", "size_mb", "digest", "shipped", "installed_at", "licence")}),
@@ -92,33 +151,61 @@ class ModelVersionAdmin(ActingAdmin):
         """As its makers wrote it."""
         return rendering.card(version.card)
 
-    @admin.action(description="Activate: let this version answer", permissions=["act"])
-    def activate(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
-        """Switch to the chosen version."""
-        if queryset.count() != 1:
-            self.message_user(request, "Choose exactly one version to activate.", messages.ERROR)
-            return
-        self._switch(request, queryset.get(), Activation.Kind.PERSON)
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """What can be done to this version as it stands."""
+        version = self.get_object(request, str(object_id))
+        active = version is not None and version.status == ModelVersion.Status.ACTIVE
+        fitting = ("roll_back",) if active else ("activate", "retire", "remove")
+        allowed = super().get_actions_detail(request, object_id)
+        return [action for action in allowed if action.method.original_function_name in fitting]
 
-    @admin.action(description="Roll back: return to the version before", permissions=["act"])
-    def roll_back(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
-        """Undo the last switch of each chosen version's task and variant."""
-        for task, variant in sorted(set(queryset.values_list("task", "variant"))):
-            try:
-                earlier = services.before(task, variant)
-            except BundleError as error:
-                self.message_user(request, str(error), messages.ERROR)
-            else:
-                self._switch(request, earlier, Activation.Kind.ROLL_BACK)
+    @action(
+        description="Activate",
+        permissions=["act"],
+        url_path="activate",
+        variant=ActionVariant.PRIMARY,
+        dialog=ActionDialog(
+            title="Let this version answer?",
+            description="Workers load it first; jobs that run are finished by the version they began with.",
+            form_class=SwitchForm,
+            form_submit_text="Activate",
+        ),
+    )
+    def activate(self, request: HttpRequest, form: SwitchForm, object_id: str) -> HttpResponse:
+        """Switch to this version."""
+        self._switch(request, self._named(object_id), Activation.Kind.PERSON, form)
+        return self._back(object_id)
 
-    def _switch(self, request: HttpRequest, version: ModelVersion, kind: Activation.Kind) -> None:
+    @action(
+        description="Roll back",
+        permissions=["act"],
+        url_path="roll-back",
+        variant=ActionVariant.DANGER,
+        dialog=ActionDialog(
+            title="Return to the version before?",
+            description="The inverse of the last switch; it is recorded like any other.",
+            form_class=RollBackForm,
+            form_submit_text="Roll back",
+        ),
+    )
+    def roll_back(self, request: HttpRequest, form: SwitchForm, object_id: str) -> HttpResponse:
+        """Undo the last switch of this version's task and variant."""
+        version = self._named(object_id)
+        try:
+            earlier = services.before(version.task, version.variant)
+        except BundleError as error:
+            self.message_user(request, str(error), messages.ERROR)
+        else:
+            self._switch(request, earlier, Activation.Kind.ROLL_BACK, form)
+        return self._back(object_id)
+
+    def _switch(self, request: HttpRequest, version: ModelVersion, kind: Activation.Kind, form: SwitchForm) -> None:
         if version.status == ModelVersion.Status.ACTIVE:
             self.message_user(request, f"{version} was already active.")
             return
         user = request.user if request.user.is_authenticated else None
-        reason = request.POST.get("reason", "").strip()[:500] or "no reason given"
         try:
-            switched = switching.switch(version, kind=kind, by=user, reason=reason)
+            switched = switching.switch(version, kind=kind, by=user, reason=form.cleaned_data["reason"])
         except BundleError as error:
             self.message_user(request, str(error), messages.ERROR)
             return
@@ -127,32 +214,56 @@ class ModelVersionAdmin(ActingAdmin):
         else:
             self.message_user(request, f"Workers load {version} now; it answers as soon as they are ready.")
 
-    @admin.action(description="Retire: unload from workers", permissions=["act"])
-    def retire(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
-        """Give back the memory that versions hold which do not answer."""
-        self._each(request, queryset, services.retire, "retired: workers unload it")
+    @action(
+        description="Retire",
+        permissions=["act"],
+        url_path="retire",
+        dialog=ActionDialog(
+            title="Retire this version?",
+            description="Workers unload it and give its memory back. It can be activated again at any time.",
+            form_class=None,
+            form_submit_text="Retire",
+        ),
+    )
+    def retire(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        """Give back the memory that a version holds which does not answer."""
+        self._act(request, object_id, services.retire, "retired: workers unload it")
+        return self._back(object_id)
 
-    @admin.action(description="Delete, with its files", permissions=["act"])
-    def remove(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
-        """Delete versions that answered no job that is still kept."""
-        self._each(request, queryset, services.delete, "deleted")
+    @action(
+        description="Delete",
+        permissions=["act"],
+        url_path="remove",
+        variant=ActionVariant.DANGER,
+        dialog=ActionDialog(
+            title="Delete this version with its files?",
+            description="This cannot be undone. A version that answered a job can go once that job is gone.",
+            form_class=None,
+            form_submit_text="Delete",
+        ),
+    )
+    def remove(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        """Delete a version that answered no job that is still kept."""
+        gone = self._act(request, object_id, services.delete, "deleted")
+        return _moved(reverse("admin:registry_modelversion_changelist")) if gone else self._back(object_id)
 
-    def _each(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[ModelVersion],
-        act: Callable[[ModelVersion], None],
-        done: str,
-    ) -> None:
-        for version in queryset:
-            label = str(version)
-            try:
-                act(version)
-            except BundleError as error:
-                self.message_user(request, str(error), messages.ERROR)
-            else:
-                self.log_change(request, version, f"{label} {done}")
-                self.message_user(request, f"{label} {done}.")
+    def _named(self, object_id: str) -> ModelVersion:
+        return get_object_or_404(ModelVersion, pk=object_id)
+
+    def _back(self, object_id: str) -> HttpResponse:
+        return _moved(reverse("admin:registry_modelversion_change", args=[object_id]))
+
+    def _act(self, request: HttpRequest, object_id: str, act: Callable[[ModelVersion], None], done: str) -> bool:
+        version = self._named(object_id)
+        label = str(version)
+        try:
+            act(version)
+        except BundleError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return False
+        self.log_change(request, version, f"{label} {done}")
+        self.message_user(request, f"{label} {done}.")
+        return True
 
 
 @admin.register(Activation)
@@ -165,7 +276,7 @@ class ActivationAdmin(ReadOnlyAdmin):
 
 
 @admin.register(TaskSetting)
-class TaskSettingAdmin(admin.ModelAdmin):
+class TaskSettingAdmin(ModelAdmin):  # type: ignore[misc]
     """Switches of a task; Django's own log says who turned which."""
 
     list_display = ("task", "enabled", "daily_limit", "max_batch_size", "queue", "idle_minutes")
@@ -173,10 +284,14 @@ class TaskSettingAdmin(admin.ModelAdmin):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         """Task and queue are chosen from those there are."""
         if db_field.name == "task":
-            return forms.ChoiceField(choices=[(name, tasks.get(name).title) for name in tasks.names()])
+            named = [(name, tasks.get(name).title) for name in tasks.names()]
+            return forms.ChoiceField(choices=named, widget=UnfoldAdminSelectWidget)
         if db_field.name == "queue":
             names = [(name, name) for name in settings.QUEUES]
             return forms.ChoiceField(
-                choices=[("", "the task's own"), *names], required=False, help_text=db_field.help_text
+                choices=[("", "the task's own"), *names],
+                required=False,
+                widget=UnfoldAdminSelectWidget,
+                help_text=db_field.help_text,
             )
         return super().formfield_for_dbfield(db_field, request, **options)

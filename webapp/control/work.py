@@ -11,6 +11,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from unfold.admin import StackedInline
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from webapp.control.base import ActingAdmin, ReadOnlyAdmin, UncountedPaginator
 from webapp.jobs import keys, queries, services
@@ -34,7 +36,7 @@ class _AgeFilter(admin.SimpleListFilter):
         return queryset.filter(created_at__gte=timezone.now() - span) if span else queryset
 
 
-class _ContentInline(admin.StackedInline):
+class _ContentInline(StackedInline):  # type: ignore[misc]
     model = JobContent
     can_delete = False
     readonly_fields = ("inputs", "options", "output", "partial", "error_field", "error_message")
@@ -142,7 +144,11 @@ class QueueAdmin(ActingAdmin):
         if db_field.name == "name":
             taken = set(Queue.objects.values_list("name", flat=True))
             free = [(name, name) for name in settings.QUEUES if name not in taken]
-            return forms.ChoiceField(choices=free, help_text="Its jobs wait from now on, until you resume it.")
+            return forms.ChoiceField(
+                choices=free,
+                widget=UnfoldAdminSelectWidget,
+                help_text="Its jobs wait from now on, until you resume it.",
+            )
         return super().formfield_for_dbfield(db_field, request, **options)
 
     def save_model(self, request: HttpRequest, obj: Queue, form: Any, change: bool) -> None:

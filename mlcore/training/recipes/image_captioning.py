@@ -106,11 +106,11 @@ SIZES = {
     "base": Size(
         model={"image_size": 260},
         min_count=8,
-        english=_settings(4_500, 2e-3, 900),
-        words=_settings(3_000, 1e-3, 500),
-        together=_settings(1_000, 3e-4, 250),
-        again=_settings(1_000, 3e-4, 250),
-        reward=_settings(3_200, 8e-5, 200),
+        english=_settings(1_200, 2e-3, 400),
+        words=_settings(1_800, 1e-3, 600),
+        together=_settings(500, 3e-4, 250),
+        again=_settings(400, 3e-4, 200),
+        reward=_settings(1_400, 1e-4, 200),
     ),
     "large": Size(
         model={"image_size": 260, "embed_dim": 400, "hidden_dim": 768, "attention_dim": 400},

@@ -1,0 +1,49 @@
+"""Accounts, groups, and the log of what was done in the admin."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from webapp.control.base import ReadOnlyAdmin, UncountedPaginator
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]
+    """Accounts; a group says what its people may do here."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "email", "is_staff", "is_active", "last_login", "date_joined")
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+    """Viewer, operator, administrator, and whatever groups an administrator adds."""
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(ReadOnlyAdmin):
+    """What people did here, newest first; switches of versions have a list of their own."""
+
+    list_display = ("action_time", "user", "content_type", "object_repr", "what")
+    list_filter = ("action_flag", "content_type")
+    list_select_related = ("user", "content_type")
+    search_fields = ("=user__username", "object_repr")
+    ordering = ("-action_time",)
+    show_full_result_count = False
+    paginator = UncountedPaginator
+
+    @admin.display(description="what")
+    def what(self, entry: LogEntry) -> str:
+        """In words."""
+        return entry.get_change_message() or entry.get_action_flag_display()
