@@ -11,6 +11,6 @@ CMD ["python", "-m", "uvicorn", "webapp.asgi:application", "--host", "0.0.0.0", 
 FROM web AS worker
 USER root
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir --extra-index-url ${TORCH_INDEX} -r requirements/worker.txt
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} -r requirements/worker.txt
 USER unroll
 CMD ["python", "-m", "celery", "--quiet", "-A", "webapp", "worker", "--include", "webapp.jobs.worker", "--pool", "solo", "--queues", "fast,control"]

@@ -1,5 +1,6 @@
 # make run     set up everything and serve on http://127.0.0.1:8000 (PORT=..., HOST=... change it)
 # make test    set up everything and run the tests
+# make test-services   the same suite on PostgreSQL and Redis servers of its own (Debian: postgresql, redis-server)
 # make bench   speed and memory of the whole product, into benchmarks/results/
 # make check   ruff, formatter, mypy, templates
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 INDEX = $(if $(UNROLL_TORCH_INDEX),--extra-index-url $(UNROLL_TORCH_INDEX))
 
-.PHONY: run test bench check format clean
+.PHONY: run test test-services bench check format clean
 .DEFAULT_GOAL := run
 
 $(VENV)/bin/python:
@@ -28,6 +29,9 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+test-services: $(VENV)/.dev
+	@$(VENV)/bin/python -m tests.services $(ARGS)
 
 bench: $(VENV)/.run
 	@$(VENV)/bin/python -m benchmarks

@@ -1,6 +1,7 @@
-"""Secrets that the embedded mode makes for itself, each once, in a file only its owner reads."""
+"""Secrets: made by the embedded mode for itself, each once, in a file only its owner reads; demanded in production."""
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -14,3 +15,15 @@ def read_or_make(path: Path) -> str:
     else:
         path.write_text(secrets.token_urlsafe(50), encoding="ascii")
     return path.read_text(encoding="ascii").strip()
+
+
+def production_problem(key: str, environment: Mapping[str, str]) -> str | None:
+    """What keeps a server with PRODUCTION=on from starting, in one sentence; None when all is given."""
+    how = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+    if not key:
+        return f"PRODUCTION is on and SECRET_KEY is missing. {how}"
+    if len(key) < 50 or len(set(key)) < 5 or key.startswith(("change-me", "django-insecure-")):
+        return f"PRODUCTION is on and SECRET_KEY is the example's or easily guessed. {how}"
+    if not environment.get("ALLOWED_HOSTS", "").strip(" ,"):
+        return "PRODUCTION is on and ALLOWED_HOSTS is missing: the names that people reach this server by."
+    return None

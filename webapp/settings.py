@@ -1,13 +1,15 @@
 """Settings, from the environment only; every default suits `make run` on one machine."""
 
+import ipaddress
 import os
 from pathlib import Path
 
 import dj_database_url
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 from webapp.control import look
 from webapp.launch import embedded_redis
-from webapp.secret import read_or_make
+from webapp.secret import production_problem, read_or_make
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -20,6 +22,13 @@ def _names(name: str) -> list[str]:
     return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
 
 
+def _networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    try:
+        return [ipaddress.ip_network(part) for part in _names(name)]
+    except ValueError as error:
+        raise SystemExit(f"{name}: {error}. Networks are written like 10.0.0.0/8, comma separated.") from error
+
+
 # Where everything that is not code lies: database, uploads, installed bundles, secrets.
 STATE_DIR = Path(os.environ.get("UNROLL_STATE", BASE_DIR / "var")).resolve()
 STATE_DIR.mkdir(parents=True, exist_ok=True)
@@ -28,7 +37,12 @@ MEDIA_ROOT = STATE_DIR / "media"
 SETUP_TOKEN_FILE = STATE_DIR / "setup-token"
 
 DEBUG = _flag("DEBUG", False)
-SECRET_KEY = os.environ.get("SECRET_KEY") or read_or_make(STATE_DIR / "secret-key")
+# PRODUCTION=on takes no secret and no list of names for granted.
+PRODUCTION = _flag("PRODUCTION", False)
+SECRET_KEY = os.environ.get("SECRET_KEY", "")
+if PRODUCTION and (problem := production_problem(SECRET_KEY, os.environ)):
+    raise SystemExit(problem)
+SECRET_KEY = SECRET_KEY or read_or_make(STATE_DIR / "secret-key")
 HOST = os.environ.get("HOST", "127.0.0.1")
 PORT = int(os.environ.get("PORT", "8000"))
 _LOCAL = ["127.0.0.1", "localhost", "[::1]"]
@@ -47,6 +61,20 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 90
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+
+# /metrics answers to this token, or to these networks; without both it is off
+METRICS_TOKEN = os.environ.get("METRICS_TOKEN", "")
+METRICS_ALLOW = _networks("METRICS_ALLOW")
+
+# Links for a new password, where a mail server is named.
+EMAIL_HOST = os.environ.get("EMAIL_HOST", "")
+EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "587"))
+EMAIL_HOST_USER = os.environ.get("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = os.environ.get("EMAIL_HOST_PASSWORD", "")
+EMAIL_USE_TLS = _flag("EMAIL_USE_TLS", True)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "unroll@localhost")
+PASSWORD_RESET_TIMEOUT = 3600
 
 # ACCESS=signed-in asks everybody to sign in first.
 ACCESS = os.environ.get("ACCESS", "open")
@@ -172,6 +200,7 @@ STORAGES = {
 }
 LANGUAGE_CODE = "en"
 USE_I18N = False
+FORMAT_MODULE_PATH = ["webapp.formats"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 LOGIN_URL = "login"
@@ -182,12 +211,30 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
+# LOG_FORMAT=json: a line a record, with a line for each job that ended (id, version, durations; never what was sent)
+LOG_FORMAT = os.environ.get("LOG_FORMAT", "plain")
+if LOG_FORMAT not in ("plain", "json"):
+    raise SystemExit(f"LOG_FORMAT is {LOG_FORMAT!r}; it must be plain or json.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{levelname:<7} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {
+        "plain": {"format": "{levelname:<7} {name}: {message}", "style": "{"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "{asctime}{levelname}{name}{message}",
+            "style": "{",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+            # the request of Django's own records holds headers and cookies
+            "reserved_attrs": [*RESERVED_ATTRS, "request", "server_time"],
+        },
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "WARNING")},
-    "loggers": {"webapp": {"level": "INFO"}, "mlcore": {"level": "INFO"}},
+    "loggers": {
+        "webapp": {"level": "INFO"},
+        "mlcore": {"level": "INFO"},
+        "unroll.journal": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
+    },
 }
 CSRF_FAILURE_VIEW = "webapp.playground.failures.forbidden"

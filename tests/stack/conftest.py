@@ -6,7 +6,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,16 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
+import redis
+import redis.exceptions
+from playwright.sync_api import Browser, Page, sync_playwright
 from supervisor.xmlrpc import SupervisorTransport
 
 from mlcore.bundle import Bundle
+from tests.services import free_port
 from tests.translator import make_translator
 from tests.writer import make_writer
 
+from .browsing import CHROMIUM, opened
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 TASK = "sentiment-analysis"
-_NOT_PASSED_ON = ("DJANGO_SETTINGS_MODULE", "REDIS_URL")
+_NOT_PASSED_ON = ("DJANGO_SETTINGS_MODULE", "REDIS_URL", "DATABASE_URL")
+SERVICES = os.environ.get("UNROLL_TEST_SERVICES") == "1"  # make test-services: no SQLite, no embedded Redis
 COPIED = ("mlcore", "webapp", "templates", "static", "deploy", "tests", "manage.py")
 
 
@@ -36,16 +43,10 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         try:
             if found := condition():
                 return found
-        except (httpx.HTTPError, OSError, http.client.HTTPException):
+        except (httpx.HTTPError, OSError, http.client.HTTPException, redis.exceptions.ConnectionError):
             pass
         time.sleep(0.1)
     raise AssertionError(f"not within {seconds} s")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Stack:
     port: int = field(default_factory=free_port)
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    own_redis: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -68,10 +70,10 @@ class Stack:
 
     def start(self) -> None:
         """As `make run` does, after its installs."""
+        if SERVICES and "REDIS_URL" not in self.environment:
+            self._bring_services()
         environment = {
-            **{
-                name: value for name, value in os.environ.items() if name not in ("DJANGO_SETTINGS_MODULE", "REDIS_URL")
-            },
+            **{name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON},
             "UNROLL_STATE": str(self.state),
             "PORT": str(self.port),
             "WORKER_THREADS": "1",
@@ -89,11 +91,55 @@ class Stack:
             )
         until(lambda: httpx.get(f"{self.url}/healthz/ready").status_code == 200, 120)
 
+    def _bring_services(self) -> None:
+        """A database of its own on the PostgreSQL of this run, a Redis of its own on loopback."""
+        server, name = os.environ["DATABASE_URL"], f"stack_{self.port}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        redis_port = free_port()
+        self.environment |= {
+            "DATABASE_URL": f"{server.rpartition('/')[0]}/{name}",
+            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        }
+        self.start_redis()
+
+    def start_redis(self) -> None:
+        """Let Redis answer."""
+        if not SERVICES:
+            self.supervisor.startProcess("redis")
+            return
+        port = self.environment["REDIS_URL"].rpartition(":")[2].partition("/")[0]
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no"]
+        self.own_redis = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=self.state.parent)
+        until(redis.Redis.from_url(self.environment["REDIS_URL"]).ping)
+
+    def stop_redis(self) -> None:
+        """Let it answer no more."""
+        if not SERVICES:
+            self.supervisor.stopProcess("redis")
+        elif self.own_redis:
+            self.own_redis.terminate()
+            self.own_redis.wait(timeout=20)
+
+    def empty_redis(self) -> None:
+        """Forget all that it holds."""
+        from webapp.launch import run_folder
+
+        url = self.environment.get("REDIS_URL") or f"unix://{run_folder(self.state)}/redis.sock"
+        redis.Redis.from_url(url).flushall()
+
     def stop(self) -> None:
         """As Ctrl-C does."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(timeout=40)
+
+    def end(self) -> None:
+        """Stop it, and what it was given."""
+        self.stop()
+        if self.own_redis:
+            self.own_redis.kill()
+            self.own_redis.wait()
 
     def kill_everything(self) -> None:
         """As a power cut does."""
@@ -111,6 +157,20 @@ class Stack:
 
         transport = SupervisorTransport(None, None, f"unix://{run_folder(self.state)}/supervisor.sock")
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
+
+    def manage(self, *arguments: str) -> str:
+        """Run manage.py beside it; what it said."""
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+        ended = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=self.checkout,
+            env={**environment, "UNROLL_STATE": str(self.state), **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in ended.stderr, ended.stderr
+        return ended.stdout + ended.stderr
 
     def pid(self, program: str) -> int:
         return int(self.supervisor.getProcessInfo(program)["pid"])
@@ -143,7 +203,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     running = Stack(ROOT, tmp_path_factory.mktemp("stack") / "state")
     running.start()
     yield running
-    running.stop()
+    running.end()
 
 
 def copy_checkout(folder: Path, bundles: Iterable[Bundle]) -> Path:
@@ -171,7 +231,7 @@ def tiny_stack(tmp_path_factory: pytest.TempPathFactory, tiny_bundles: dict[str,
     running = Stack(copy_checkout(folder / "checkout", bundles.values()), folder / "state")
     running.start()
     yield running
-    running.stop()
+    running.end()
 
 
 @pytest.fixture
@@ -186,4 +246,23 @@ def saboteur(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Stack]:
     running = Stack(checkout, tmp_path / "state", environment=environment)
     running.start()
     yield running
-    running.stop()
+    running.end()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests."""
+    assert CHROMIUM, "browser tests are required here, but there is no Chromium on PATH"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=[("desktop", "light"), ("phone", "dark")], ids="-".join)
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A person's page, on a desk by day and on a phone by night."""
+    with opened(browser, *request.param) as page:
+        yield page

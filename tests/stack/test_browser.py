@@ -3,70 +3,21 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.translator import KNOWN
 
+from .browsing import BROWSER, clean, shoot
 from .conftest import ROOT, TASK, Stack
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-REQUIRED = os.environ.get("UNROLL_REQUIRE_BROWSER") == "1"
-SHOTS = Path(__file__).resolve().parent.parent / "screenshots"
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM and not REQUIRED, reason="browser tests skipped: no Chromium on PATH"),
-]
+pytestmark = BROWSER
 SCENES = ROOT / "mlcore" / "examples" / "scenes"
-SIZES = {"phone": (390, 844), "desktop": (1280, 800)}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "browser tests are required here, but there is no Chromium on PATH"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield started
-        started.close()
-
-
-@pytest.fixture(params=[("desktop", "light"), ("phone", "dark")], ids="-".join)
-def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    size, scheme = request.param
-    width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    opened = context.new_page()
-    said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    yield opened
-    context.close()
-    refused = ("404", "422")  # the browser notes every refusal; pages show it in words
-    assert [words for words in said if not any(status in words for status in refused)] == []
-
-
-def shoot(page: Page, name: str, request: pytest.FixtureRequest) -> None:
-    SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}-{request.node.callspec.id}.png", full_page=True)
-
-
-def clean(page: Page) -> None:
-    found: Any = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert width[0] <= width[1], "the page scrolls sideways"
 
 
 def test_a_review_is_typed_and_its_label_read(stack: Stack, page: Page, request: pytest.FixtureRequest) -> None:

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 
 from tests.conftest import make_bundle
-from webapp.launch import run_folder
 
 from .conftest import ROOT, TASK, Stack, until
 
@@ -33,17 +31,7 @@ def test_a_job_is_done_while_the_caller_waits(stack: Stack) -> None:
 
 
 def test_a_command_typed_beside_it_finds_its_redis(stack: Stack) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    ended = subprocess.run(
-        [sys.executable, "manage.py", "doctor"],
-        cwd=stack.checkout,
-        env={**environment, "UNROLL_STATE": str(stack.state)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "Redis" not in ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert "Redis" not in stack.manage("doctor")
 
 
 def test_events_tell_of_a_job(stack: Stack) -> None:
@@ -70,7 +58,7 @@ def test_a_thousand_lines_come_back_in_order_and_batched(stack: Stack) -> None:
 
 
 def test_without_redis_a_submit_is_answered_at_once_and_done_later(stack: Stack) -> None:
-    stack.supervisor.stopProcess("redis")
+    stack.stop_redis()
     try:
         started = time.monotonic()
         job = stack.post("A good film.")
@@ -78,7 +66,7 @@ def test_without_redis_a_submit_is_answered_at_once_and_done_later(stack: Stack)
         assert job["status"] == "queued"
         assert httpx.get(f"{stack.url}/healthz/ready").status_code == 503
     finally:
-        stack.supervisor.startProcess("redis")
+        stack.start_redis()
     assert stack.finish(job, 90)["status"] == "succeeded"
 
 
@@ -105,7 +93,7 @@ def test_an_emptied_redis_loses_nothing(saboteur: Stack) -> None:
     saboteur.supervisor.stopProcess("fast")
     jobs = [saboteur.post(f"text {n}") for n in range(10)]
     assert "No worker is running" in until(lambda: saboteur.get(jobs[0])["waiting"])
-    redis.Redis(unix_socket_path=f"{run_folder(saboteur.state)}/redis.sock").flushall()
+    saboteur.empty_redis()
     saboteur.supervisor.startProcess("fast")
     assert {saboteur.finish(job, 60)["status"] for job in jobs} == {"succeeded"}
 
@@ -139,9 +127,7 @@ def test_a_second_version_answers_after_the_next_start_and_can_be_rolled_back(
     saboteur.start()
     job = saboteur.post("text", wait=30)
     assert (job["version"], job["status"]) == (f"{TASK}/en@2", "succeeded")
-    code = f"import django; django.setup(); from webapp.registry import services; services.roll_back({TASK!r}, 'en')"
-    environment = {"UNROLL_STATE": str(saboteur.state), "DJANGO_SETTINGS_MODULE": "webapp.settings", "PATH": "/usr/bin"}
-    subprocess.run([sys.executable, "-c", code], cwd=saboteur.checkout, env=environment, check=True)
+    saboteur.manage("roll_back", f"{TASK}/en")
     job = saboteur.post("text", wait=30)
     assert (job["version"], job["status"]) == (f"{TASK}/en@1", "succeeded")
 
@@ -160,7 +146,12 @@ for turn in range(20):
 
 def test_twenty_switches_under_load_fail_no_job(saboteur: Stack, tmp_path: Path) -> None:
     second = make_bundle(TASK, tmp_path / "two", version=2)
-    environment = {"UNROLL_STATE": str(saboteur.state), "DJANGO_SETTINGS_MODULE": "webapp.settings", "PATH": "/usr/bin"}
+    environment = {
+        **saboteur.environment,
+        "UNROLL_STATE": str(saboteur.state),
+        "DJANGO_SETTINGS_MODULE": "webapp.settings",
+        "PATH": "/usr/bin",
+    }
     switching = subprocess.Popen(
         [sys.executable, "-c", SWITCH, str(second.path)], cwd=saboteur.checkout, env=environment, stderr=subprocess.PIPE
     )

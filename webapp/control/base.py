@@ -1,13 +1,12 @@
-"""What the admin's pages share: rows that only services write, actions with a reason, lists without COUNT(*)."""
+"""What the admin's pages share: rows that only services write, lists of a million rows without COUNT(*)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.paginator import Paginator
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
+from unfold.paginator import InfinitePaginator
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -36,10 +35,9 @@ class ActingAdmin(ReadOnlyAdmin):
     has_act_permission = may_act
 
 
-class UncountedPaginator(Paginator):
-    """Lists of a million rows without COUNT(*): says how many pages there may be at most."""
+class LongList(ReadOnlyAdmin):
+    """A list that is never counted: newer and older pages only."""
 
-    @cached_property
-    def count(self) -> int:
-        """A number that is large enough for the pages people turn."""
-        return 10_000
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    list_fullwidth = True

@@ -10,8 +10,9 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from webapp.control.base import ReadOnlyAdmin, UncountedPaginator
+from webapp.control.base import LongList
 
+admin.site.index_title = "Dashboard"
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
@@ -23,6 +24,13 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Person", {"fields": ("first_name", "last_name", "email")}),
+        ("What they may do", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
+    )
+    filter_horizontal = ()
     list_display = ("username", "email", "is_staff", "is_active", "last_login", "date_joined")
 
 
@@ -32,7 +40,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(LogEntry)
-class LogEntryAdmin(ReadOnlyAdmin):
+class LogEntryAdmin(LongList):
     """What people did here, newest first; switches of versions have a list of their own."""
 
     list_display = ("action_time", "user", "content_type", "object_repr", "what")
@@ -40,8 +48,6 @@ class LogEntryAdmin(ReadOnlyAdmin):
     list_select_related = ("user", "content_type")
     search_fields = ("=user__username", "object_repr")
     ordering = ("-action_time",)
-    show_full_result_count = False
-    paginator = UncountedPaginator
 
     @admin.display(description="what")
     def what(self, entry: LogEntry) -> str:

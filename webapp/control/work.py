@@ -14,7 +14,7 @@ from django.utils import timezone
 from unfold.admin import StackedInline
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from webapp.control.base import ActingAdmin, ReadOnlyAdmin, UncountedPaginator
+from webapp.control.base import ActingAdmin, LongList, ReadOnlyAdmin
 from webapp.jobs import keys, queries, services
 from webapp.jobs.models import ApiKey, Batch, Feedback, Job, JobContent, Queue, Worker
 
@@ -49,18 +49,21 @@ class _ContentInline(StackedInline):  # type: ignore[misc]
 
 
 @admin.register(Job)
-class JobAdmin(ActingAdmin):
+class JobAdmin(ActingAdmin, LongList):
     """Jobs, newest first."""
 
-    list_display = ("id", "task", "version", "status", "queue", "attempts", "created_at", "finished_at")
+    list_display = ("short", "version", "status", "queue", "attempts", "created_at", "finished_at")
     list_filter = ("status", "task", "queue", "bulk", _AgeFilter, "version")
     search_fields = ("=id", "=user__username")
     ordering = ("-created_at",)
     list_select_related = ("version",)
-    show_full_result_count = False
-    paginator = UncountedPaginator
     inlines = (_ContentInline,)
     actions = ("cancel", "requeue")
+
+    @admin.display(description="job")
+    def short(self, job: Job) -> str:
+        """Enough of its id to tell it from its neighbours."""
+        return str(job.pk)[:8]
 
     @admin.action(description="Cancel", permissions=["act"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
@@ -181,8 +184,7 @@ class WorkerAdmin(ReadOnlyAdmin):
     list_display = (
         "name",
         "alive",
-        "queues",
-        "device",
+        "serves",
         "memory",
         "versions",
         "jobs_a_minute",
@@ -190,6 +192,12 @@ class WorkerAdmin(ReadOnlyAdmin):
         "last_error",
     )
     exclude = ("stats",)
+    list_fullwidth = True
+
+    @admin.display(description="queues")
+    def serves(self, worker: Worker) -> str:
+        """Names of its queues."""
+        return ", ".join(worker.queues)
 
     @admin.display(description="alive since", ordering="started_at")
     def alive(self, worker: Worker) -> str:
@@ -200,8 +208,8 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description="memory", ordering="memory_mb")
     def memory(self, worker: Worker) -> str:
-        """Resident, in MB."""
-        return f"{worker.memory_mb:,} MB"
+        """Resident, and what it computes on."""
+        return f"{worker.memory_mb:,} MB, {worker.device}"
 
     @admin.display(description="loaded versions")
     def versions(self, worker: Worker) -> str:

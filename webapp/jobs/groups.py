@@ -26,7 +26,8 @@ def make_groups(**_: Any) -> None:
     """Viewer reads, operator acts, administrator also manages people and keys; permissions that people took away or
     added by hand are set back."""
     ours = Permission.objects.filter(content_type__app_label__in=_OURS)
-    reading = list(ours.filter(codename__startswith="view_"))
+    log = Permission.objects.filter(content_type__app_label="admin", codename="view_logentry")
+    reading = [*ours.filter(codename__startswith="view_"), *log]
     acting = list(ours.filter(codename__in=_OPERATOR))
     everything = list(Permission.objects.filter(content_type__app_label__in=(*_OURS, "auth", "admin")))
     for name, permissions in (

@@ -10,7 +10,7 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
-from mlcore.predictor import set_threads
+from mlcore.predictor import choose_device, set_threads
 from webapp.jobs import services, upkeep
 from webapp.jobs.server import Server
 
@@ -23,7 +23,7 @@ def server() -> Server:
     global _server
     if _server is None:
         queues = os.environ.get("WORKER_QUEUES", "fast").split(",")
-        _server = Server(queues, device=settings.DEVICE)
+        _server = Server(queues, device=choose_device(settings.DEVICE))
     return _server
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -32,6 +33,7 @@ def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpRespon
         "jobs": Job.objects.filter(owner.query).count(),
         "photos": File.objects.filter(owner.query).count(),
         "most_keys": keys.MOST,
+        "mail": bool(settings.EMAIL_HOST),
     }
     return render(request, "playground/account.html", {**shared, **context}, status=status)
 

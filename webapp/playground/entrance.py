@@ -49,8 +49,8 @@ class SignIn(LoginView):
     authentication_form = SignInForm
 
     def get_context_data(self, **context: Any) -> dict[str, Any]:
-        """Also whether one may sign up."""
-        return super().get_context_data(**context, sign_up=settings.SIGN_UP)
+        """Also whether one may sign up, and be sent a link for a new password."""
+        return super().get_context_data(**context, sign_up=settings.SIGN_UP, mail=bool(settings.EMAIL_HOST))
 
 
 @never_cache

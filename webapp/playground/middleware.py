@@ -25,7 +25,7 @@ POLICY = (
 )
 # the admin's own scripts (Alpine, htmx) build functions of attributes, and its theme stands in a style element
 ADMIN_POLICY = f"{POLICY}; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'"
-_OPEN_TO_ALL = ("/accounts/", "/static/", "/healthz/", "/setup/", "/shared/")
+_OPEN_TO_ALL = ("/accounts/", "/static/", "/healthz/", "/metrics", "/setup/", "/shared/")
 
 
 class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth_views
 from django.urls import path, reverse_lazy
 
-from webapp.playground import account, entrance, gallery, health, history, photos, setup, sharing, views
+from webapp.playground import account, entrance, gallery, health, history, photos, reset, setup, sharing, views
 
 PASSWORD_CHANGE = auth_views.PasswordChangeView.as_view(
     template_name="registration/password.html", success_url=reverse_lazy("account")
@@ -44,6 +44,10 @@ urlpatterns = [
     path("account/remembered/<int:pk>/forget", account.forget, name="forget"),
     path("account/delete", account.delete_everything, name="delete-everything"),
     path("accounts/password/", PASSWORD_CHANGE, name="password_change"),
+    path("account/email", reset.set_email, name="set-email"),
+    path("accounts/reset/", reset.Ask.as_view(), name="reset-ask"),
+    path("accounts/reset/sent/", reset.Sent.as_view(), name="reset-sent"),
+    path("accounts/reset/<uidb64>/<token>/", reset.Confirm.as_view(), name="reset"),
     path("accounts/login/", entrance.SignIn.as_view(), name="login"),
     path("accounts/sign-up/", entrance.sign_up, name="sign-up"),
     path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),

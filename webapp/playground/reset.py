@@ -1,0 +1,107 @@
+"""A forgotten password, by e-mail where the operator named a mail server; elsewhere an administrator sets a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import views
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import PasswordResetForm
+from django.core.cache import cache
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse_lazy
+from django.views.decorators.http import require_POST
+
+from webapp.jobs.owners import client_address
+
+MAILS = 5  # from one address an hour
+TEMPLATE = "registration/step.html"
+
+
+class _Form(PasswordResetForm):
+    request: HttpRequest  # set by the view
+
+    def clean(self) -> dict[str, Any]:
+        """Count mails by the address that asks."""
+        key = f"reset:{client_address(self.request)}"
+        cache.add(key, 0, 3600)
+        if cache.incr(key) > MAILS:
+            raise ValidationError("Too many mails were asked for from here. Try again in an hour.", code="throttled")
+        return super().clean() or {}
+
+
+class _WhereConfigured:
+    """404 where there is no mail server."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not settings.EMAIL_HOST:
+            raise Http404
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[misc,no-any-return]
+
+
+class Ask(_WhereConfigured, views.PasswordResetView):
+    """Where to send the link."""
+
+    form_class = _Form
+    template_name = TEMPLATE
+    email_template_name = "registration/reset_mail.txt"
+    subject_template_name = "registration/reset_subject.txt"
+    success_url = reverse_lazy("reset-sent")
+    extra_context = {"title": "A new password", "button": "Send the link"}
+
+    def get_form(self, form_class: Any = None) -> Any:
+        """It counts by address."""
+        form = super().get_form(form_class)
+        form.request = self.request  # type: ignore[attr-defined]
+        return form
+
+
+class Sent(_WhereConfigured, views.PasswordResetDoneView):
+    """The same words whether the address is known or not."""
+
+    template_name = TEMPLATE
+    extra_context = {
+        "title": "A link is on its way",
+        "hint": "If an account has this address, a mail with a link comes within minutes. The link works for one hour.",
+    }
+
+
+class Confirm(_WhereConfigured, views.PasswordResetConfirmView):
+    """The page that the link opens."""
+
+    template_name = TEMPLATE
+    success_url = reverse_lazy("login")
+    extra_context = {"title": "A new password", "button": "Set it"}
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        """A link that was used, or is too old, says so."""
+        found = super().get_context_data(**context)
+        if not found["validlink"]:
+            found |= {"form": None, "title": "This link is used up", "hint": "Ask for a new one on the sign-in page."}
+        return found
+
+
+@require_POST
+@login_required
+def set_email(request: HttpRequest) -> HttpResponse:
+    """Where links for a new password go; whoever changes it shows the password."""
+    address = request.POST.get("email", "").strip()
+    person: Any = request.user
+    if not person.check_password(request.POST.get("password", "")):
+        messages.error(request, "That is not your password. The address stays as it is.")
+        return redirect("account")
+    try:
+        if address:
+            validate_email(address)
+    except ValidationError:
+        messages.error(request, "That is no e-mail address. It looks like name@example.org.")
+        return redirect("account")
+    person.email = address
+    person.save(update_fields=["email"])
+    messages.success(request, f"Links for a new password go to {address}." if address else "The address is removed.")
+    return redirect("account")
