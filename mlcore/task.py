@@ -208,6 +208,19 @@ class Task(ABC):
             raise InvalidInput("part", "This answer has no parts. Leave “part” out.")
         return self.headline(inputs), self.text_of_output(output) or self.headline_of_output(output)
 
+    def clean_better(self, better: str) -> str:
+        """A better answer as people typed it, made to fit; InvalidInput where it cannot be an answer."""
+        return better
+
+    def said_with(self, options: JSON, output: JSON) -> JSON:
+        """What a remark on an answer must keep to be worth anything without the job (languages)."""
+        return {}
+
+    def training_row(self, asked: str, answer: str, said_with: JSON) -> tuple[str, list[str]] | None:
+        """A right answer as the task's recipe reads it: the file in a data folder and a row's columns; None where no
+        recipe could."""
+        return None
+
     def language_of_output(self, options: JSON) -> str:
         """The answer's language, for the page's `lang`; empty where it is the page's own."""
         return ""

@@ -96,6 +96,23 @@ class SentimentAnalysis(Task):
         """Tokenizer and labels."""
         return Assets(WordTokenizer(bundle.read("tokenizer.model")), tuple(bundle.config["labels"]))
 
+    def part_of_answer(self, inputs: JSON, output: JSON, part: int | None) -> tuple[str, str]:
+        """The whole text and the label alone."""
+        super().part_of_answer(inputs, output, part)
+        return inputs["text"], output["label"]
+
+    def clean_better(self, better: str) -> str:
+        """One of the labels."""
+        label = better.strip(" .,!").lower()
+        if label not in _LABELS:
+            raise InvalidInput("theirs", f"Say one of these: {', '.join(_LABELS)}.")
+        return label
+
+    def training_row(self, asked: str, answer: str, said_with: JSON) -> tuple[str, list[str]] | None:
+        """Label and text, as sentiment's sets have them."""
+        text = " ".join(asked.split())
+        return ("sentiment/feedback.train.tsv.xz", [answer, text]) if text and answer in _LABELS else None
+
     def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
         """The whole text as ids between two eos; nothing is cut."""
         words = split_words(inputs["text"])

@@ -276,6 +276,20 @@ class Translation(Task):
         segment = output["segments"][part]
         return segment["source"], segment["target"]
 
+    def said_with(self, options: JSON, output: JSON) -> JSON:
+        """Both languages; the source as it was detected."""
+        detected = (output.get("detected_language") or {}).get("code")
+        source = detected if options["source"] == "auto" else options["source"]
+        return {"source": source, "target": options["target"]}
+
+    def training_row(self, asked: str, answer: str, said_with: JSON) -> tuple[str, list[str]] | None:
+        """English and the other language, as the sets of a pair have them."""
+        sides = {said_with.get("source"): " ".join(asked.split()), said_with.get("target"): " ".join(answer.split())}
+        other = next((code for code in sides if code and code != "en"), None)
+        if "en" not in sides or other is None or not all(sides.values()):
+            return None
+        return f"translation/en-{other}/train.feedback.tsv.xz", [sides["en"], sides[other]]
+
     def language_of_output(self, options: JSON) -> str:
         """The language translated to."""
         return str(options["target"])

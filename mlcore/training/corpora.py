@@ -113,7 +113,15 @@ def training_sources(folder: Path) -> list[Source]:
         Source("SemEval-2017", 2.0, _balanced(_ternary(_table(folder, "semeval2017_3class.train")))),
         Source("GoEmotions", 0.5, _emotions(_table(folder, "goemotions.train"))),
         Source("PhraseBank", 1.0, _ternary(_table(folder, "phrasebank50.train"))),
+        *_feedback(folder),
     ]
+
+
+def _feedback(folder: Path) -> list[Source]:
+    """What people corrected on a server, where its export lies in the data folder."""
+    name = "feedback.train"
+    there = (folder / "sentiment" / f"{name}.tsv.xz").exists()
+    return [Source("Feedback", 4.0, _ternary(_table(folder, name)))] if there else []
 
 
 def dev_sets(folder: Path) -> dict[str, list[Example]]:

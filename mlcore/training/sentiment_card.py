@@ -13,6 +13,7 @@ from mlcore.training.run import Run
 from mlcore.training.sentiment_evaluation import table
 
 TERMS = {
+    "Feedback": "corrections by the people of a server",
     "IMDB": "Maas et al. 2011; research use with citation",
     "Amazon multi-domain": "Blitzer et al. 2007; research use",
     "SST-5 sentences": "Socher et al. 2013; research use",

@@ -216,5 +216,6 @@ def test_people_say_whether_an_answer_was_right(client: Client, version: Any, ru
     (row,) = Feedback.objects.all()
     assert (row.job, row.right, row.theirs, row.version) == (job, False, "", job.version)
     client.post(f"/jobs/{job.pk}/propose", {"theirs": "neutral"}, headers=HTMX)
+    assert "Say one of these" in client.post(f"/jobs/{job.pk}/propose", {"theirs": "so-so"}).content.decode()
     assert [row.theirs for row in Feedback.objects.order_by("pk")] == ["", "neutral"]
     assert Client().post(place, {"right": "yes"}).status_code == 404

@@ -7,15 +7,15 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.admin import StackedInline
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from webapp.control.base import ActingAdmin, LongList, ReadOnlyAdmin
-from webapp.jobs import keys, queries, services
+from webapp.jobs import feedback, keys, queries, services
 from webapp.jobs.models import ApiKey, Batch, Feedback, Job, JobContent, Queue, Worker
 
 
@@ -94,7 +94,7 @@ class FeedbackAdmin(ActingAdmin):
     search_fields = ("asked", "theirs")
     ordering = ("-created_at",)
     list_select_related = ("version",)
-    actions = ("accept", "dismiss")
+    actions = ("accept", "dismiss", "export")
 
     @admin.action(description="Accept", permissions=["act"])
     def accept(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
@@ -105,6 +105,22 @@ class FeedbackAdmin(ActingAdmin):
     def dismiss(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
         """Mark as no better."""
         self.message_user(request, f"{queryset.update(review=Feedback.Review.DISMISSED)} dismissed.")
+
+    @admin.action(description="Export for training", permissions=["act"])
+    def export(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> HttpResponse | None:
+        """A zip to be unpacked into a data folder, where the recipes read it."""
+        files, left = feedback.training_files(queryset)
+        if not files:
+            self.message_user(
+                request,
+                "Nothing here can teach a model: accept corrections first. Captions, tags and stories have no format.",
+                messages.ERROR,
+            )
+            return None
+        response = HttpResponse(feedback.archive(files), content_type="application/zip")
+        response.headers["Content-Disposition"] = 'attachment; filename="feedback.zip"'
+        response.headers["X-Left-Out"] = str(left)
+        return response
 
 
 @admin.register(ApiKey)

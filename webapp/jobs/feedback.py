@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import lzma
+import zipfile
+from collections.abc import Iterable
 from typing import Any
 
 from django.utils import timezone
@@ -20,7 +24,8 @@ def propose(job: Job, theirs: Any, *, part: Any = None, owner: Owner) -> Feedbac
     """Store what an answer, or one part of it, should have been; InvalidInput in words."""
     number = _number(part)
     asked, ours = _answer(job, number)
-    text = _THEIRS.clean("theirs", theirs).strip()
+    spec = tasks.get(job.task)
+    text = spec.clean_better(_THEIRS.clean("theirs", theirs).strip())
     if text == ours.strip():
         raise InvalidInput("theirs", "This is the answer itself. Change what is wrong in it.")
     _refuse_too_many(owner)
@@ -32,6 +37,7 @@ def propose(job: Job, theirs: Any, *, part: Any = None, owner: Owner) -> Feedbac
         asked=asked,
         ours=ours,
         theirs=text,
+        said_with=spec.said_with(job.content.options, dict(job.content.output or {})),
         **owner.columns(),
     )
 
@@ -46,8 +52,36 @@ def judge(job: Job, right: Any, *, owner: Owner) -> Feedback:
         _refuse_too_many(owner)
         earlier = Feedback(job=job, task=job.task, version=job.version, **owner.columns())
     earlier.asked, earlier.ours, earlier.right = asked, ours, right == "yes"
+    earlier.said_with = tasks.get(job.task).said_with(job.content.options, dict(job.content.output or {}))
     earlier.save()
     return earlier
+
+
+def training_files(rows: Iterable[Feedback]) -> tuple[dict[str, list[list[str]]], int]:
+    """Rows by file as the recipes of `mlcore.training` read them in a data folder, and how many fit into none.
+
+    A correction counts once an administrator accepted it, "right" at once; what was only called wrong teaches nothing.
+    """
+    found: dict[str, list[list[str]]] = {}
+    left = 0
+    for row in rows:
+        answer = row.theirs if row.theirs and row.review == Feedback.Review.ACCEPTED else row.ours if row.right else ""
+        line = tasks.get(row.task).training_row(row.asked, answer, row.said_with) if answer else None
+        if line is None or row.review == Feedback.Review.DISMISSED:
+            left += 1
+        elif line[1] not in found.setdefault(line[0], []):
+            found[line[0]].append(line[1])
+    return found, left
+
+
+def archive(files: dict[str, list[list[str]]]) -> bytes:
+    """A zip of these files, to be unpacked into a data folder."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as whole:
+        for name, rows in files.items():
+            lines = "".join("\t".join(cell.replace("\t", " ") for cell in row) + "\n" for row in rows)
+            whole.writestr(name, lzma.compress(lines.encode()))
+    return buffer.getvalue()
 
 
 def _answer(job: Job, part: int | None) -> tuple[str, str]:

@@ -188,9 +188,10 @@ def download(request: HttpRequest, pk: UUID) -> HttpResponse:
 def judge(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Whether an answer was right: thanks, and where it was not, a field for what is."""
     job: Job = lookup.find(request, Job, pk)
-    context: dict[str, Any] = {"job": job, "token": request.GET.get("token", ""), "proposal": job.answer}
+    context: dict[str, Any] = {"job": job, "token": request.GET.get("token", "")}
     try:
-        context["judged"] = feedback.judge(job, request.POST.get("right"), owner=owner_for_page(request))
+        context["judged"] = judged = feedback.judge(job, request.POST.get("right"), owner=owner_for_page(request))
+        context["proposal"] = judged.ours
     except InvalidInput as error:
         return render(request, "playground/_judgement.html", {**context, "judgement_error": error.message})
     return lookup.back(request, "job", pk) or render(request, "playground/_judgement.html", context)

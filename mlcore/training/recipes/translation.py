@@ -44,10 +44,11 @@ GENERAL: Mapping[str, float] = {
     **{"multi30k": 0.5, "tatoeba": 0.25, "news": 0.14, "bcontrast": 0.25, "xdailydialog": 0.1, "wmt15_sample": 0.08},
     **{"europarl": 0.1, "mlqe-pe": 0.1, "pud": 0.25, "xquad": 0.25, "tico19": 0.15, "pydocs": 0.05},
     "wiktionary_lexicon": 0.04,
+    "feedback": 1.0,  # what people corrected on a server, where its export lies in the data folder
 }
 SHORT: Mapping[str, float] = {
     **{"multi30k": 0.75, "tatoeba": 0.25, "bcontrast": 0.25, "xdailydialog": 0.05, "news": 0.03, "pud": 0.1},
-    **{"xquad": 0.1, "europarl": 0.02, "wiktionary_lexicon": 0.01},
+    **{"xquad": 0.1, "europarl": 0.02, "wiktionary_lexicon": 0.01, "feedback": 1.0},
 }
 
 

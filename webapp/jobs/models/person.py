@@ -30,6 +30,7 @@ class Feedback(Owned):
     ours = models.TextField(help_text="what the model answered")
     theirs = models.TextField(blank=True, help_text="what it should have been; empty when only judged")
     right = models.BooleanField(default=False, help_text="whether the answer was right")
+    said_with = models.JSONField(default=dict, blank=True, help_text="what of the job it needs to be understood")
     review = models.CharField(max_length=10, choices=Review, default=Review.NEW)
     created_at = models.DateTimeField(default=timezone.now)
 
