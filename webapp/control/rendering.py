@@ -15,7 +15,12 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("i
 
 def card(text: str) -> SafeString:
     """A bundle's card, Markdown."""
-    return format_html('<div class="written">{}</div>', SafeString(_MARKDOWN.render(text)))
+    return written(SafeString(_MARKDOWN.render(text)))
+
+
+def written(part: SafeString) -> SafeString:
+    """A table or the like, as running text looks."""
+    return format_html('<div class="written">{}</div>', part)
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> SafeString:
@@ -48,7 +53,7 @@ def result(found: Mapping[str, Any]) -> SafeString:
                 [[row["asked"], row["then"], row["now"], f"{row['alike']:.2f}"] for row in differing],
             )
         )
-    return format_html('<div class="written">{}</div>', format_html_join("", "{}", ((part,) for part in parts)))
+    return written(format_html_join("", "{}", ((part,) for part in parts)))
 
 
 def _counts(found: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -144,7 +144,7 @@ class ModelVersionAdmin(ActingAdmin):
         """Of evaluations on labelled files."""
         own = version.metrics.get("evaluated_here", {})
         rows = [[file, name, f"{value:.4f}"] for file, scores in own.items() for name, value in scores.items()]
-        return rendering.table(["file", "score", "value"], rows) if rows else "none yet"
+        return rendering.written(rendering.table(["file", "score", "value"], rows)) if rows else "none yet"
 
     @admin.display(description="")
     def rendered_card(self, version: ModelVersion) -> SafeString:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from mlcore.errors import InvalidInput
@@ -91,7 +92,7 @@ def _end(operation: Operation, status: Status, **columns: Any) -> bool:
 def succeed(operation: Operation, result: dict[str, Any]) -> bool:
     """Store the result; metrics of an evaluation land on the version."""
     with transaction.atomic():
-        ended = _end(operation, Status.SUCCEEDED, result=result)
+        ended = _end(operation, Status.SUCCEEDED, result=result, progress_done=F("progress_total"))
         if ended and operation.kind == Operation.Kind.EVALUATE:
             version = ModelVersion.objects.select_for_update().get(operations=operation)
             name = operation.file.name if operation.file else "file"
