@@ -132,7 +132,7 @@ def test_twenty_photos_at_once_one_of_them_bad(
     page.goto(f"{tiny_stack.url}/tasks/photos/")
     page.set_input_files("#image", sorted(tmp_path.iterdir()))
     expect(page.locator(".photo-card")).to_have_count(20)
-    expect(page.locator(".photo-card .state.danger")).to_contain_text("no photo")
+    expect(page.locator(".photo-card .state.danger")).to_contain_text("no photo", timeout=60_000)
     expect(page.locator(".photo-card .strip")).to_have_count(19, timeout=90_000)
     expect(page.locator(".photo-card .tags")).to_have_count(19, timeout=90_000)
     expect(page.locator("[data-live]")).to_have_count(0)

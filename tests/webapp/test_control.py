@@ -294,7 +294,12 @@ def test_results_of_operations_are_tables() -> None:
     side = {"scores": {"accuracy": 0.5}, "latency_ms": 7, "errors": 0}
     differing = [{"asked": "<b>", "then": "positive", "now": "negative", "alike": 0.5}]
     shown = rendering.result(
-        {"items": 2, "agreement": 0.5, "differences": differing, "versions": {"a@1": side, "a@2": side}}
+        {
+            "items": 2,
+            "agreement": 0.5,
+            "differences": differing,
+            "versions": [side | {"version": "a@1"}, side | {"version": "a@2"}],
+        }
     )
     assert "<th>asked</th><th>a@2</th><th>a@1</th>" in shown
     assert "<td>&lt;b&gt;</td><td>positive</td><td>negative</td><td>0.50</td>" in shown

@@ -34,19 +34,21 @@ def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> SafeString:
 
 def result(found: Mapping[str, Any]) -> SafeString:
     """What an operation found: counts, scores side by side, and the answers that differ, worst first."""
-    sides: dict[str, Mapping[str, Any]] = found.get("versions") or {"": found}
+    sides: Sequence[Mapping[str, Any]] = found.get("versions") or [found]
     parts = [table(["", ""], _counts(found))]
-    names = list(dict.fromkeys(name for side in sides.values() for name in side.get("scores", {})))
-    rows: list[list[Any]] = [[name, *(_number(side["scores"].get(name)) for side in sides.values())] for name in names]
+    names = list(dict.fromkeys(name for side in sides for name in side.get("scores", {})))
+    rows: list[list[Any]] = [[name, *(_number(side["scores"].get(name)) for side in sides)] for name in names]
     if found.get("versions"):
         rows += [
-            ["milliseconds an item (median)", *(side["latency_ms"] for side in sides.values())],
-            ["errors", *(side["errors"] for side in sides.values())],
+            ["milliseconds an item (median)", *(side["latency_ms"] for side in sides)],
+            ["errors", *(side["errors"] for side in sides)],
         ]
     if rows:
-        parts.append(table(["score", *(name or "value" for name in sides)], rows))
+        parts.append(table(["score", *(side.get("version", "value") for side in sides)], rows))
     if differing := found.get("differences"):
-        before, after = list(sides)[::-1] if found.get("versions") else ("answered then", "answered now")
+        after, before = (
+            [side["version"] for side in sides] if found.get("versions") else ("answered now", "answered then")
+        )
         parts.append(
             table(
                 ["asked", before, after, "alike"],

@@ -98,15 +98,17 @@ def _compare(operation: Operation, load: Load) -> Steps:
     second = yield from _ask(load(operation.other), rows, len(rows), 2 * len(rows))
     result = _difference(spec, rows, [_headline(spec, a) for a in second], first)
     labelled = [place for place, row in enumerate(rows) if row.expected is not None]
-    sides = {}
+    sides = []  # a list: PostgreSQL keeps no order of an object's names
     for version, answers in ((_version(operation), first), (operation.other, second)):
         good = [place for place in labelled if answers[place].output is not None]
         scores = spec.scores([rows[i].expected for i in good], [answers[i].output or {} for i in good]) if good else {}
-        sides[str(version)] = {
+        side = {
+            "version": str(version),
             "scores": {name: round(value, 4) for name, value in scores.items()},
             "latency_ms": _latency(answers),
             "errors": sum(answer.output is None for answer in answers),
         }
+        sides.append(side)
     return {**result, "versions": sides}
 
 
