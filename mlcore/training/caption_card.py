@@ -34,11 +34,12 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         for name in ("encoder", "decoder")
     }
     count = metrics["photos"]
+    stages = [stage for stage in STAGES if (run.folder / stage / "log.jsonl").exists()]
     parts = [
         f"# {predictor.bundle.label}",
         "Says in one English sentence what is on a photo, with other sentences and where it looked for each word.",
         f"**Model.** EfficientNet-Lite2 at {config['image_size']} x {config['image_size']} ({parameters['encoder']:.1f} M "
-        f"parameters, started from ImageNet weights and fine-tuned whole), then an LSTM decoder with attention between its "
+        f"parameters, {_origin(stages)}), then an LSTM decoder with attention between its "
         f"two layers ({config['hidden_dim']} wide, {config['vocab_size']:,} words, {parameters['decoder']:.1f} M); float16.",
         f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
         "## Scores",
@@ -49,7 +50,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         f"Of {count:,} captions {metrics['repeats']} repeat a word or a pair of words and {metrics['open_ends']} end in the "
         f"middle of a phrase. Mean pairwise BLEU-4 of a photo's three captions: {metrics['diversity']:.2f}.",
         "## Learning curves",
-        *(f"{stage}:\n\n{_curve(run, stage)}" for stage in STAGES),
+        *(f"{stage}:\n\n{_curve(run, stage)}" for stage in stages),
         "## Twenty photos",
         _twenty(metrics["captions"], photos),
         "## Who is seen",
@@ -65,6 +66,11 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         "so very long ones are seen distorted.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _origin(stages: Sequence[str]) -> str:
+    start = "that of our image-tagging/en, which began with ImageNet weights"
+    return f"{start}; tuned further with the decoder" if "together" in stages else f"{start}; frozen here"
 
 
 def _curve(run: Run, stage: str) -> str:
