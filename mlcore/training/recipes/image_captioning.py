@@ -7,8 +7,8 @@
 4. `again`: as 2 on the tuned encoder's features.
 5. `reward`: self-critical training on CIDEr-D.
 
-`base` leaves 3 and 4 out: the encoder of the tagger knows these photos' words already, and 500 steps of 3 (45 minutes of two
-cores) scored less than the frozen encoder had (CIDEr .553 against .577 on 500 dev photos); they pay in long runs only.
+`base` leaves 3 and 4 out: the encoder of the tagger knows these photos' words already, and 500 steps of 3 (45 minutes
+of two cores) scored less than the frozen encoder had (CIDEr .553 against .577 on 500 dev photos). Longer runs may gain.
 
 Data: see `mlcore.training.photos`. The encoder starts from that of the shipped image-tagging/en, which knows the words
 that captions use; it began as google's EfficientNet-Lite2 (Apache-2.0, from the PyPI package
