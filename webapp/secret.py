@@ -24,6 +24,7 @@ def production_problem(key: str, environment: Mapping[str, str]) -> str | None:
         return f"PRODUCTION is on and SECRET_KEY is missing. {how}"
     if len(key) < 50 or len(set(key)) < 5 or key.startswith(("change-me", "django-insecure-")):
         return f"PRODUCTION is on and SECRET_KEY is the example's or easily guessed. {how}"
-    if not environment.get("ALLOWED_HOSTS", "").strip(" ,"):
-        return "PRODUCTION is on and ALLOWED_HOSTS is missing: the names that people reach this server by."
+    hosts = [part.strip() for part in environment.get("ALLOWED_HOSTS", "").split(",") if part.strip()]
+    if not hosts or "*" in hosts:
+        return "PRODUCTION is on and ALLOWED_HOSTS is missing or *: say the names that people reach this server by."
     return None

@@ -110,6 +110,8 @@ def test_a_switch_asks_for_its_reason_and_shows_the_scores(
     assert f"<strong>{version}</strong> will answer" in back
     decide(admin_client, second.pk, "roll-back", "worse")
     assert [row.reason for row in Activation.objects.all()[:2]] == ["worse", "better"]
+    assert "does not answer any more" in decide(admin_client, second.pk, "roll-back", "sent twice")
+    assert registry.active(TASK, "en") == version
 
 
 def test_every_page_of_the_admin_opens_under_its_policy(admin_client: Client, version: ModelVersion) -> None:

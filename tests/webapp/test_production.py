@@ -102,6 +102,7 @@ def test_metrics_count_what_workers_did_and_tell_nothing_of_people(
         ("x" * 60, "a.org", "easily guessed"),
         ("short", "a.org", "easily guessed"),
         (GOOD_KEY, " ,", "ALLOWED_HOSTS is missing"),
+        (GOOD_KEY, "*", "ALLOWED_HOSTS is missing"),
     ],
 )
 def test_production_refuses_what_anybody_could_guess(key: str, hosts: str, words: str) -> None:

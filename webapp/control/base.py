@@ -41,3 +41,4 @@ class LongList(ReadOnlyAdmin):
     paginator = InfinitePaginator
     show_full_result_count = False
     list_fullwidth = True
+    list_disable_select_all = True  # nobody knows how many there are

@@ -35,6 +35,9 @@ def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> SafeString:
 def result(found: Mapping[str, Any]) -> SafeString:
     """What an operation found: counts, scores side by side, and the answers that differ, worst first."""
     sides: Sequence[Mapping[str, Any]] = found.get("versions") or [found]
+    if isinstance(sides, Mapping):  # as it was stored before the order was kept
+        sides = [{"version": name, **side} for name, side in sides.items()]
+        found = {**found, "versions": sides}
     parts = [table(["", ""], _counts(found))]
     names = list(dict.fromkeys(name for side in sides for name in side.get("scores", {})))
     rows: list[list[Any]] = [[name, *(_number(side["scores"].get(name)) for side in sides)] for name in names]

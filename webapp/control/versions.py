@@ -191,6 +191,14 @@ class ModelVersionAdmin(ActingAdmin):
     def roll_back(self, request: HttpRequest, form: SwitchForm, object_id: str) -> HttpResponse:
         """Undo the last switch of this version's task and variant."""
         version = self._named(object_id)
+        if version.status != ModelVersion.Status.ACTIVE:  # a dialog that stood open while somebody else switched
+            self.message_user(
+                request, f"{version} does not answer any more, so nothing was rolled back.", messages.ERROR
+            )
+            return self._back(object_id)
+        if ModelVersion.objects.filter(task=version.task, variant=version.variant, wanted_at__isnull=False).exists():
+            self.message_user(request, "A switch is under way already. Wait until it is done.", messages.ERROR)
+            return self._back(object_id)
         try:
             earlier = services.before(version.task, version.variant)
         except BundleError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -18,6 +17,7 @@ from mlcore.errors import InvalidInput
 from webapp.jobs import files, keys, services
 from webapp.jobs.models import ApiKey, Batch, Feedback, File, Job, Remembered
 from webapp.jobs.owners import owner_of
+from webapp.playground import reset
 
 
 def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpResponse:
@@ -33,7 +33,7 @@ def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpRespon
         "jobs": Job.objects.filter(owner.query).count(),
         "photos": File.objects.filter(owner.query).count(),
         "most_keys": keys.MOST,
-        "mail": bool(settings.EMAIL_HOST),
+        "mail": reset.configured(),
     }
     return render(request, "playground/account.html", {**shared, **context}, status=status)
 

@@ -15,6 +15,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 
 from webapp.jobs.owners import client_address
+from webapp.playground import reset
 
 FAILURES = 10  # of one name from one address
 PAUSE_S = 15 * 60
@@ -50,7 +51,7 @@ class SignIn(LoginView):
 
     def get_context_data(self, **context: Any) -> dict[str, Any]:
         """Also whether one may sign up, and be sent a link for a new password."""
-        return super().get_context_data(**context, sign_up=settings.SIGN_UP, mail=bool(settings.EMAIL_HOST))
+        return super().get_context_data(**context, sign_up=settings.SIGN_UP, mail=reset.configured())
 
 
 @never_cache

@@ -35,11 +35,16 @@ class _Form(PasswordResetForm):
         return super().clean() or {}
 
 
+def configured() -> bool:
+    """Whether links can be mailed: a mail server, and named hosts, for a link carries the name that was asked for."""
+    return bool(settings.EMAIL_HOST) and "*" not in settings.ALLOWED_HOSTS
+
+
 class _WhereConfigured:
     """404 where there is no mail server."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not settings.EMAIL_HOST:
+        if not configured():
             raise Http404
         return super().dispatch(request, *args, **kwargs)  # type: ignore[misc,no-any-return]
 
@@ -98,6 +103,8 @@ def set_email(request: HttpRequest) -> HttpResponse:
     try:
         if address:
             validate_email(address)
+        if len(address) > 254:
+            raise ValidationError("too long")
     except ValidationError:
         messages.error(request, "That is no e-mail address. It looks like name@example.org.")
         return redirect("account")
