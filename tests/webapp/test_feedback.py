@@ -63,8 +63,9 @@ def test_nothing_to_export_is_said(version: ModelVersion, admin_client: Client) 
 
 @pytest.mark.parametrize("task", tasks.names())
 def test_every_task_can_say_whether_it_has_a_training_format(task: str) -> None:
-    found = tasks.get(task).training_row("", "", {})
-    assert found is None
+    found = tasks.get(task).training_row("Der Hund.", "positive", {"source": "de", "target": "en"})
+    assert (found is not None) is (task in (TASK, "translation"))
+    assert tasks.get(task).training_row("", "", {}) is None
 
 
 def test_a_detected_language_is_kept_with_the_remark() -> None:
