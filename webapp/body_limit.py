@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -15,17 +15,21 @@ MAX_BODY_BYTES = 26 << 20  # what the largest request needs: JSON of 25 MB, or a
 class BodyLimit:
     """Refuses a body as soon as it is too long: Django itself would write all of it to the disk first."""
 
-    def __init__(self, application: Any, max_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self, application: Any, max_bytes: int = MAX_BODY_BYTES, exceptions: Mapping[str, int] | None = None
+    ) -> None:
         self.application, self.max_bytes = application, max_bytes
+        self.exceptions = exceptions or {}  # limits of paths that take more
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """413 in the API's shape where the declared or the counted length is over the limit."""
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
+        limit = self.exceptions.get(scope["path"], self.max_bytes)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._refuse(send)
+        if declared.isdigit() and int(declared) > limit:
+            await self._refuse(send, limit)
             return
         counted, refused = 0, False
 
@@ -33,11 +37,11 @@ class BodyLimit:
             nonlocal counted, refused
             message = await receive()
             counted += len(message.get("body", b""))
-            if counted <= self.max_bytes:
+            if counted <= limit:
                 return message
             if not refused:
                 refused = True
-                await self._refuse(send)
+                await self._refuse(send, limit)
             return {"type": "http.disconnect"}
 
         async def answer(message: Message) -> None:
@@ -46,8 +50,8 @@ class BodyLimit:
 
         await self.application(scope, count, answer)
 
-    async def _refuse(self, send: Send) -> None:
-        message = f"The request is larger than {self.max_bytes >> 20} MB. Send less at once."
+    async def _refuse(self, send: Send, limit: int) -> None:
+        message = f"The request is larger than {limit >> 20} MB. Send less at once."
         body = json.dumps({"error": {"field": None, "message": message}}).encode()
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})

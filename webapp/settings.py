@@ -234,6 +234,7 @@ LOGGING = {
     "loggers": {
         "webapp": {"level": "INFO"},
         "mlcore": {"level": "INFO"},
+        "uvicorn": {"handlers": ["console"], "propagate": False},  # in place of its own format
         "unroll.journal": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
     },
 }

@@ -2,16 +2,14 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 from webapp.api.routes import api
-from webapp.control import metrics
+from webapp.control import metrics, people
 
 urlpatterns = [
     path("", include("webapp.playground.urls")),
     path("api/v1/", api.urls),
-    # one page to sign in by: it counts failures
-    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
+    path("admin/login/", people.to_sign_in),
     path("admin/", admin.site.urls),
     path("metrics", metrics.page),
 ]

@@ -158,7 +158,7 @@ class Stack:
         transport = SupervisorTransport(None, None, f"unix://{run_folder(self.state)}/supervisor.sock")
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, ends_with: int = 0) -> str:
         """Run manage.py beside it; what it said."""
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
         ended = subprocess.run(
@@ -170,6 +170,7 @@ class Stack:
             timeout=60,
         )
         assert "Traceback" not in ended.stderr, ended.stderr
+        assert ended.returncode == ends_with, ended.stderr
         return ended.stdout + ended.stderr
 
     def pid(self, program: str) -> int:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import ADDITION, LogEntry
 from django.test import Client
 from django.utils import timezone
 
 from mlcore.bundle import Bundle
 from tests.conftest import make_bundle
 from webapp.control import dashboard
-from webapp.jobs import services
-from webapp.jobs.models import Job, Queue, Status
+from webapp.jobs import keys, operations, services
+from webapp.jobs.models import Feedback, Job, Operation, Queue, Status
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
@@ -135,3 +136,38 @@ def test_the_audit_log_is_read_and_never_written(admin_client: Client, version: 
     page = admin_client.get("/admin/admin/logentry/").content.decode()
     assert "retired: workers unload it" in page
     assert admin_client.get("/admin/admin/logentry/add/").status_code == 403
+
+
+def test_every_action_is_on_record(admin_client: Client, version: ModelVersion, django_user_model: Any) -> None:
+    job, other = send(), send("another")
+    key, _ = keys.make(django_user_model.objects.create_user("berta"), "a program")
+    remark = Feedback.objects.create(version=version, task=TASK, asked="a", ours="b", theirs="c", session="anna")
+    operation = operations.start(Operation.Kind.CHECK, version)
+    for place, rows, action, done in (
+        ("jobs/job", [job, other], "cancel", "cancelled"),
+        ("jobs/job", [job], "requeue", "queued again"),
+        ("jobs/feedback", [remark], "accept", "accepted"),
+        ("jobs/feedback", [remark], "dismiss", "dismissed"),
+        ("jobs/apikey", [key], "revoke", "revoked"),
+        ("jobs/operation", [operation], "cancel", "cancelled"),
+    ):
+        before = set(LogEntry.objects.values_list("pk", flat=True))
+        admin_client.post(f"/admin/{place}/", {"action": action, "_selected_action": [row.pk for row in rows]})
+        new = LogEntry.objects.exclude(pk__in=before)
+        assert sorted(entry.object_id for entry in new) == sorted(str(row.pk) for row in rows), (place, action)
+        assert {entry.get_change_message() for entry in new} == {done}
+    form = {"kind": "check", "version": version.pk}
+    admin_client.post("/admin/jobs/operation/add/", form)
+    assert LogEntry.objects.latest("pk").action_flag == ADDITION
+
+
+def test_who_is_no_staff_is_told_so(client: Client, django_user_model: Any) -> None:
+    client.force_login(django_user_model.objects.create_user("anna"))
+    refused = client.get("/admin/", follow=True)
+    assert refused.status_code == 403
+    assert "may not enter the admin" in refused.content.decode()
+
+
+def test_the_mean_batch_is_over_steps() -> None:
+    assert dashboard._mean_batch([8] * 8 + [1]) == "4.5"
+    assert dashboard._mean_batch([]) == ""

@@ -19,7 +19,7 @@ from mlcore.bundle import Bundle
 from mlcore.errors import BundleError
 from tests.conftest import make_bundle
 from webapp.control import rendering
-from webapp.jobs import queries, services, switching
+from webapp.jobs import loaded, queries, services, switching
 from webapp.jobs.models import Feedback, Job, Queue, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -167,6 +167,23 @@ def test_an_idle_version_leaves_memory_where_its_task_says_so(version: ModelVers
     TaskSetting.objects.create(task=TASK, idle_minutes=1)
     alive.caretaker.look()
     assert version.pk not in alive.loaded.predictors
+
+
+def test_the_version_unused_for_longest_makes_room(
+    version: ModelVersion, alive: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded, "MAX_LOADED", 2)
+    second, third = (
+        registry.install(make_bundle(TASK, tmp_path / str(number), version=number).path) for number in (2, 3)
+    )
+    for row in (version, second, version, third):
+        alive.loaded.get(row)
+    assert set(alive.loaded.predictors) == {version.pk, third.pk}
+    assert sorted(Worker.objects.get().loaded) == sorted([str(version), str(third)])
+    send()
+    while alive.serve():
+        pass
+    assert Job.objects.get().status == "succeeded"
 
 
 def test_a_version_that_answered_is_kept_while_its_job_is(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from mlcore import task as tasks
@@ -30,7 +31,9 @@ def said(version: ModelVersion, asked: str, ours: str, theirs: str = "", **more:
 def test_the_recipes_read_what_is_exported(version: ModelVersion, admin_client: Client, tmp_path: Path) -> None:
     accepted = Feedback.Review.ACCEPTED
     said(version, "A long\ttext\nof two lines.", "positive", "negative", review=accepted)
-    said(version, "Right as it is.", "neutral", right=True)
+    said(version, "Right as it is.", "neutral", right=True, review=accepted)
+    said(version, "Right as it is.", "neutral", right=True, review=accepted, session="berta")
+    said(version, "Right, but nobody looked.", "neutral", right=True)
     said(version, "Not read yet.", "neutral", "positive")
     said(version, "Wrong, and no word why.", "neutral")
     said(version, "Right, but nonsense.", "neutral", right=True, review=Feedback.Review.DISMISSED)
@@ -40,7 +43,8 @@ def test_the_recipes_read_what_is_exported(version: ModelVersion, admin_client: 
     said(version, "Der Hund.", "Le chien.", "Le chien !", said_with=languages | {"target": "fr"}, **more)
     form = {"action": "export", "_selected_action": list(Feedback.objects.values_list("pk", flat=True))}
     response = admin_client.post(PLACE, form)
-    assert response.headers["X-Left-Out"] == "4"
+    assert "3 lines exported, 6 remarks left out" in admin_client.get(PLACE).content.decode()
+    assert LogEntry.objects.filter(change_message__contains="exported").count() == len(form["_selected_action"])
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         archive.extractall(tmp_path)
     (source,) = corpora._feedback(tmp_path)
@@ -57,7 +61,7 @@ def test_the_recipes_read_what_is_exported(version: ModelVersion, admin_client: 
 def test_nothing_to_export_is_said(version: ModelVersion, admin_client: Client) -> None:
     row = said(version, "Not read yet.", "neutral", "positive")
     form = {"action": "export", "_selected_action": [row.pk]}
-    assert "accept corrections first" in admin_client.post(PLACE, form, follow=True).content.decode()
+    assert "accept remarks first" in admin_client.post(PLACE, form, follow=True).content.decode()
     assert feedback.training_files([row]) == ({}, 1)
 
 

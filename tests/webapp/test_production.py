@@ -6,21 +6,31 @@ import ipaddress
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
+from django.core.management import get_commands
 from django.test import Client
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from webapp.jobs import services
-from webapp.jobs.models import Queue
+from webapp.jobs import events, journal, services, upkeep
+from webapp.jobs.models import Job, Queue, Status
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
+from webapp.registry.models import ModelVersion
 from webapp.secret import production_problem
 
 from .conftest import TASK
@@ -134,6 +144,57 @@ def test_json_logs_are_one_object_a_line_with_the_job_and_not_its_text(tmp_path:
     assert "must be plain or json" in manage(tmp_path, {"LOG_FORMAT": "xml"}, "check").stderr
 
 
+def test_uvicorn_and_celery_write_as_the_settings_say(tmp_path: Path) -> None:
+    code = (
+        "import logging, uvicorn; from webapp.celery import app;"
+        "uvicorn.Config('webapp.asgi:application', log_level='warning').load();"
+        "app.log.setup(loglevel='WARNING');"
+        "print(logging.getLogger().level);"
+        "logging.getLogger('uvicorn.error').error('no port');"
+        "logging.getLogger('celery.worker').debug('a detail')"
+    )
+    (tmp_path / "static").mkdir()
+    ended = manage(tmp_path, {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}, "shell", "--no-imports", "-c", code)
+    assert ended.stdout.split() == ["10"], "the level of LOG_LEVEL, not Celery's own"
+    said = [json.loads(line)["message"] for line in ended.stderr.splitlines()]
+    assert said.count("no port") == 1
+    assert "a detail" in said
+
+
+@pytest.mark.django_db
+def test_jobs_that_no_worker_ended_are_counted_and_in_the_journal(
+    client: Client, settings: Any, version: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    kept: Counter[str] = Counter()
+    redis = SimpleNamespace(hincrby=lambda _, name, number: kept.update({name: number}), hgetall=lambda _: kept)
+    monkeypatch.setattr(events, "connection", cache(lambda: redis))
+    monkeypatch.setattr(events, "publish", lambda *_, **__: None)
+    caplog.set_level("INFO", logger="unroll.journal")
+    owner = Owner(session="anna")
+    batch, _ = services.submit_batch(TASK, [{"inputs": {"text": "one"}}, {"inputs": {"text": "two"}}], owner=owner)
+    assert services.cancel_batch(batch) == 2
+    job = services.submit(services.check(TASK, {"text": "three"}, owner=owner), owner=owner)
+    assert services.cancel(job)
+    assert not services.cancel(job), "once"
+    lost = services.submit(services.check(TASK, {"text": "four"}, owner=owner), owner=owner)
+    long_ago = timezone.now() - timedelta(hours=1)
+    Job.objects.filter(pk=lost.pk).update(
+        status=Status.RUNNING, attempts=settings.MAX_ATTEMPTS, lease_token=uuid4(), lease_until=long_ago
+    )
+    upkeep.sweep()
+    assert journal.counted() == {(TASK, "cancelled"): 3, (TASK, "failed"): 1}
+    settings.METRICS_TOKEN = "right"
+    page = client.get("/metrics", headers={"Authorization": "Bearer right"}).content.decode()
+    assert f'unroll_jobs_total{{outcome="failed",task="{TASK}",worker=""}} 1.0' in page
+    ended = [(r.message, r.status, getattr(r, "jobs", None)) for r in caplog.records if r.name == "unroll.journal"]
+    assert ended == [
+        ("jobs of a batch ended", "cancelled", 2),
+        ("job ended", "cancelled", None),
+        ("job ended", "failed", None),
+    ]
+    assert not any("three" in str(vars(record)) for record in caplog.records)
+
+
 def test_the_compose_file_names_what_there_is() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     services_there = compose["services"]
@@ -148,4 +209,25 @@ def test_the_compose_file_names_what_there_is() -> None:
             assert source in compose["volumes"] or (ROOT / source).exists(), f"{name} mounts {source}"
         for needed in service.get("depends_on", {}):
             assert needed in services_there
+        _check_command(service)
     assert "torch" not in (ROOT / "requirements" / "web.txt").read_text()
+
+
+def _check_command(service: dict[str, Any]) -> None:
+    """Each part of a command that names something of ours names something there is."""
+    for part in re.split(r"&&|(?:sh -c)", service.get("command", "").replace('"', " ")):
+        words = shlex.split(part)
+        if "-m" in words:
+            assert find_spec(words[words.index("-m") + 1]), words
+        if words[1:2] == ["manage.py"]:
+            assert words[2] in get_commands(), words
+        if "celery" in words and "worker" in words:
+            queues = words[words.index("--queues") + 1].split(",")
+            assert queues == [service["environment"]["WORKER_QUEUES"], "control"]
+            assert find_spec(words[words.index("--include") + 1]), words
+
+
+def test_the_compose_file_passes_every_setting_on() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    for name in ("setup", "web", "fast", "slow", "gpu", "beat"):
+        assert compose["services"][name]["env_file"] == [".env"]

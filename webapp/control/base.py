@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
@@ -33,6 +35,10 @@ class ActingAdmin(ReadOnlyAdmin):
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
     has_act_permission = may_act
+
+    def on_record(self, request: HttpRequest, rows: Iterable[Any], done: str) -> None:
+        """Who did what to which rows, into Django's log."""
+        LogEntry.objects.log_actions(request.user.pk or 0, list(rows), CHANGE, done)
 
 
 class LongList(ReadOnlyAdmin):

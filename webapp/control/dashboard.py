@@ -67,7 +67,7 @@ def board() -> dict[str, Any]:
         "cards": [
             ("Jobs a minute", f"{jobs / minutes:.1f}", f"{jobs:,} ended in the last {minutes:.0f} minutes"),
             ("Failed", f"{failed / jobs:.1%}" if jobs else "none", f"{failed:,} of {jobs:,}"),
-            ("Mean batch", f"{sum(rows) / len(rows):.1f}" if rows else "none", "jobs that shared a model's step"),
+            ("Mean batch", _mean_batch(rows) or "none", "jobs that shared a model's step"),
             ("Workers", f"{len(workers)}", _memory(workers)),
             ("Uploads", _size(uploads["size"] or 0), f"{uploads['number']:,} files; {_size(free)} of the disk free"),
         ],
@@ -93,13 +93,18 @@ def _by_task(ended: list[tuple[Any, ...]]) -> dict[str, _Task]:
     return found
 
 
+def _mean_batch(rows: Sequence[int]) -> str:
+    """Over steps: a job that shared its step with seven others stands for an eighth of it."""
+    return f"{len(rows) / sum(1 / count for count in rows):.1f}" if rows else ""
+
+
 def _task_row(name: str, task: _Task) -> dict[str, Any]:
     return {
         "title": tasks.get(name).title if name in tasks.names() else name,
         "jobs": f"{task.jobs:,}",
         "failed": f"{task.failed / task.jobs:.1%}",
         "times": [_seconds(percentile(values, share)) for values in (task.waits, task.runs) for share in (0.5, 0.95)],
-        "batch": f"{sum(task.rows) / len(task.rows):.1f}" if task.rows else "",
+        "batch": _mean_batch(task.rows),
     }
 
 

@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from webapp.jobs import queries, stats
+from webapp.jobs import journal, queries, stats
 from webapp.jobs.models import File, Job, Queue, Status, Worker
 from webapp.jobs.owners import client_address
 from webapp.registry.models import ModelVersion
@@ -62,6 +62,8 @@ def _work(workers: Sequence[Worker]) -> Iterator[Metric]:
                 (rows, "rows", stats.ROWS),
             ):
                 family.add_metric([worker.name, task], _cumulated(found[name], bounds), found[name]["sum"])
+    for (task, outcome), number in journal.counted().items():  # in no worker's hands
+        jobs.add_metric(["", task, outcome], number)
     yield from (jobs, wait, run, rows)
 
 

@@ -106,6 +106,7 @@ class OperationAdmin(ActingAdmin):
             except BundleError as error:
                 form.add_error("archive", str(error))
             else:
+                self.log_addition(request, operation, "started")
                 return redirect(reverse("admin:jobs_operation_change", args=[operation.pk]))
         context = {
             **self.admin_site.each_context(request),
@@ -130,4 +131,6 @@ class OperationAdmin(ActingAdmin):
     @admin.action(description="Cancel", permissions=["act"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Operation]) -> None:
         """Stop what is queued or running."""
-        self.message_user(request, f"{sum(map(operations.cancel, queryset))} operations cancelled.")
+        stopped = [operation for operation in queryset if operations.cancel(operation)]
+        self.on_record(request, stopped, "cancelled")
+        self.message_user(request, f"{len(stopped)} operations cancelled.")

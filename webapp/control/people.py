@@ -7,6 +7,10 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -15,6 +19,13 @@ from webapp.control.base import LongList
 admin.site.index_title = "Dashboard"
 admin.site.unregister(User)
 admin.site.unregister(Group)
+
+
+def to_sign_in(request: HttpRequest) -> HttpResponse:
+    """The product's one page to sign in by, which counts failures; who is in already learns what they lack."""
+    if request.user.is_authenticated and not admin.site.has_permission(request):
+        raise PermissionDenied("Your account may not enter the admin. An administrator can make it staff.")
+    return redirect(f"{reverse('login')}?{request.GET.urlencode()}")
 
 
 @admin.register(User)

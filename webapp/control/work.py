@@ -68,14 +68,16 @@ class JobAdmin(ActingAdmin, LongList):
     @admin.action(description="Cancel", permissions=["act"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Stop what is queued or running."""
-        stopped = sum(services.cancel(job) for job in queryset)
-        self.message_user(request, f"{stopped} jobs cancelled.")
+        stopped = [job for job in queryset if services.cancel(job)]
+        self.on_record(request, stopped, "cancelled")
+        self.message_user(request, f"{len(stopped)} jobs cancelled.")
 
     @admin.action(description="Requeue: run again from the start", permissions=["act"])
     def requeue(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Run finished jobs again."""
-        again = sum(services.requeue(job) for job in queryset)
-        self.message_user(request, f"{again} jobs queued again.")
+        again = [job for job in queryset if services.requeue(job)]
+        self.on_record(request, again, "queued again")
+        self.message_user(request, f"{len(again)} jobs queued again.")
 
 
 @admin.register(Batch)
@@ -99,12 +101,18 @@ class FeedbackAdmin(ActingAdmin):
     @admin.action(description="Accept", permissions=["act"])
     def accept(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
         """Mark as right."""
-        self.message_user(request, f"{queryset.update(review=Feedback.Review.ACCEPTED)} accepted.")
+        self._review(request, queryset, Feedback.Review.ACCEPTED)
 
     @admin.action(description="Dismiss", permissions=["act"])
     def dismiss(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
         """Mark as no better."""
-        self.message_user(request, f"{queryset.update(review=Feedback.Review.DISMISSED)} dismissed.")
+        self._review(request, queryset, Feedback.Review.DISMISSED)
+
+    def _review(self, request: HttpRequest, queryset: QuerySet[Feedback], review: Feedback.Review) -> None:
+        rows = list(queryset)
+        Feedback.objects.filter(pk__in=[row.pk for row in rows]).update(review=review)
+        self.on_record(request, rows, review.label)
+        self.message_user(request, f"{len(rows)} {review.label}.")
 
     @admin.action(description="Export for training", permissions=["act"])
     def export(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> HttpResponse | None:
@@ -113,13 +121,19 @@ class FeedbackAdmin(ActingAdmin):
         if not files:
             self.message_user(
                 request,
-                "Nothing here can teach a model: accept corrections first. Captions, tags and stories have no format.",
+                "Nothing here can teach a model: accept remarks first. Captions, tags and stories have no format.",
                 messages.ERROR,
             )
             return None
+        lines = sum(map(len, files.values()))
+        self.on_record(request, queryset, f"exported for training, with {lines:,} lines in all")
+        self.message_user(
+            request,
+            f"{lines:,} lines exported, {left:,} remarks left out: not accepted, without a better answer, said twice, "
+            "or of a task without a training format.",
+        )
         response = HttpResponse(feedback.archive(files), content_type="application/zip")
         response.headers["Content-Disposition"] = 'attachment; filename="feedback.zip"'
-        response.headers["X-Left-Out"] = str(left)
         return response
 
 
@@ -137,8 +151,10 @@ class ApiKeyAdmin(ActingAdmin):
     @admin.action(description="Revoke", permissions=["act"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """End the chosen keys."""
-        for key in queryset:
+        chosen = list(queryset)
+        for key in chosen:
             keys.revoke(key)
+        self.on_record(request, chosen, "revoked")
         self.message_user(request, "Revoked.")
 
 

@@ -60,18 +60,20 @@ def judge(job: Job, right: Any, *, owner: Owner) -> Feedback:
 def training_files(rows: Iterable[Feedback]) -> tuple[dict[str, list[list[str]]], int]:
     """Rows by file as the recipes of `mlcore.training` read them in a data folder, and how many fit into none.
 
-    A correction counts once an administrator accepted it, "right" at once; what was only called wrong teaches nothing.
+    All of it counts once an administrator accepted it: a model that was taught its own answers whenever somebody
+    liked them would only grow surer. What was called wrong, with no word of what is right, teaches nothing.
     """
-    found: dict[str, list[list[str]]] = {}
+    found: dict[str, dict[tuple[str, ...], None]] = {}
     left = 0
     for row in rows:
-        answer = row.theirs if row.theirs and row.review == Feedback.Review.ACCEPTED else row.ours if row.right else ""
-        line = tasks.get(row.task).training_row(row.asked, answer, row.said_with) if answer else None
-        if line is None or row.review == Feedback.Review.DISMISSED:
+        answer = row.theirs or (row.ours if row.right else "")
+        taught = answer and row.review == Feedback.Review.ACCEPTED
+        line = tasks.get(row.task).training_row(row.asked, answer, row.said_with) if taught else None
+        if line is None or tuple(line[1]) in found.get(line[0], {}):
             left += 1
-        elif line[1] not in found.setdefault(line[0], []):
-            found[line[0]].append(line[1])
-    return found, left
+        else:
+            found.setdefault(line[0], {})[tuple(line[1])] = None
+    return {name: [list(line) for line in lines] for name, lines in found.items()}, left
 
 
 def archive(files: dict[str, list[list[str]]]) -> bytes:

@@ -9,12 +9,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
-from django.utils import timezone
 
 from mlcore import task as tasks
 from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import BundleError, InvalidInput
-from webapp.jobs import answers, claims, events, files, operate, operations, services
+from webapp.jobs import answers, claims, events, files, journal, operate, operations, services
 from webapp.jobs.caretaker import Caretaker
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.loaded import Loaded
@@ -25,7 +24,6 @@ from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 
 logger = logging.getLogger(__name__)
-journal = logging.getLogger("unroll.journal")  # one line a job, where logs are JSON
 SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
 CANCEL_CHECK_S = 0.2
 
@@ -256,24 +254,10 @@ class Server:
 
     def _count(self, job: Job, outcome: Status, held: Held | None) -> None:
         """Into the worker's numbers and the journal; nothing of what people sent."""
-        now = timezone.now()
-        started = job.started_at or now
-        wait_s, run_s = (started - job.created_at).total_seconds(), (now - started).total_seconds()
+        wait_s, run_s = journal.durations(job)
         self.stats.job(job.task, outcome, wait_s=wait_s, run_s=run_s)
-        journal.info(
-            "job ended",
-            extra={
-                "job": str(job.pk),
-                "task": job.task,
-                "version": str(job.version),
-                "status": str(outcome),
-                "attempt": job.attempts,
-                "wait_s": round(wait_s, 3),
-                "run_s": round(run_s, 3),
-                "model_time_s": round(held.model_time_s, 3) if held else None,
-                "rows": held.rows if held else None,
-            },
-        )
+        worked = {"model_time_s": round(held.model_time_s, 3), "rows": held.rows} if held else {}
+        journal.note(job, outcome, **worked)
 
     @staticmethod
     def _drop_cancelled(running: Running) -> None:

@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput, MLCoreError
-from webapp.jobs import events, files, queries
+from webapp.jobs import events, files, journal, queries
 from webapp.jobs.models import UNDER_WAY, Batch, Feedback, File, IdempotencyKey, Job, JobContent, Status
 from webapp.jobs.owners import Owner
 from webapp.registry import services as registry
@@ -238,14 +238,20 @@ def cancel(job: Job) -> bool:
     )
     if stopped:
         events.publish(job.pk, "done", {"status": Status.CANCELLED}, attempt=job.attempts or 1)
+        journal.note(job, Status.CANCELLED)
+        journal.count(job.task, Status.CANCELLED)
     return bool(stopped)
 
 
 def cancel_batch(batch: Batch) -> int:
     """Stop what is left of a batch."""
-    return Job.objects.filter(batch=batch, status__in=UNDER_WAY).update(
+    stopped = Job.objects.filter(batch=batch, status__in=UNDER_WAY).update(
         status=Status.CANCELLED, finished_at=timezone.now(), lease_token=None, lease_until=None
     )
+    if stopped:
+        journal.note_batch(batch, stopped)
+        journal.count(batch.task, Status.CANCELLED, stopped)
+    return stopped
 
 
 def erase(row: Job | Batch) -> None:

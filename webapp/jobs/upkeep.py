@@ -7,21 +7,17 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from webapp.jobs import claims, events, files, operations, services
+from webapp.jobs import claims, events, files, journal, operations, services
 from webapp.jobs.models import Batch, Job, Operation, Status, Worker
 
 
 def sweep() -> int:
     """Put jobs of silent workers back, end those tried too often, wake workers for what waits; returns how many."""
     found = 0
-    for job in claims.expired().only("pk", "attempts", "lease_token", "queue"):
+    for job in claims.expired().select_related("version"):
         held = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token)
         if job.attempts >= settings.MAX_ATTEMPTS:
-            services.fail(
-                job,
-                f"This was tried {job.attempts} times and the worker stopped each time. It will not be tried again.",
-            )
-            events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
+            _give_up(job)
         else:
             found += held.update(status=Status.QUEUED, lease_token=None, lease_until=None, worker="")
     operations.requeue_lost()
@@ -34,6 +30,14 @@ def sweep() -> int:
     for queue in waiting:
         services.wake(queue)
     return found
+
+
+def _give_up(job: Job) -> None:
+    said = f"This was tried {job.attempts} times and the worker stopped each time. It will not be tried again."
+    if services.fail(job, said):
+        events.publish(job.pk, "done", {"status": Status.FAILED}, attempt=job.attempts)
+        journal.note(job, Status.FAILED)
+        journal.count(job.task, Status.FAILED)
 
 
 def delete_old() -> int:

@@ -16,8 +16,9 @@ _WORDS = {
 }
 
 
-def _failure(request: HttpRequest, status: int) -> HttpResponse:
+def _failure(request: HttpRequest, status: int, said: str = "") -> HttpResponse:
     title, advice = _WORDS[status]
+    advice = said or advice
     if request.path.startswith("/api/"):
         return JsonResponse({"error": {"field": None, "message": f"{title}. {advice}"}}, status=status)
     return render(request, "failure.html", {"title": title, "advice": advice}, status=status)
@@ -30,8 +31,8 @@ def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Any = None, reason: str = "") -> HttpResponse:
-    """403, a failed CSRF check among them."""
-    return _failure(request, 403)
+    """403, a failed CSRF check among them; in the words of who refused."""
+    return _failure(request, 403, str(exception or ""))
 
 
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
