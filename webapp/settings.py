@@ -215,6 +215,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOG_FORMAT = os.environ.get("LOG_FORMAT", "plain")
 if LOG_FORMAT not in ("plain", "json"):
     raise SystemExit(f"LOG_FORMAT is {LOG_FORMAT!r}; it must be plain or json.")
+LOG_LEVEL = os.environ.get("LOG_LEVEL", "WARNING")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -230,11 +231,13 @@ LOGGING = {
         },
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
-    "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "WARNING")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "webapp": {"level": "INFO"},
         "mlcore": {"level": "INFO"},
-        "uvicorn": {"handlers": ["console"], "propagate": False},  # in place of its own format
+        # in place of uvicorn's own format and levels
+        "uvicorn": {"handlers": ["console"], "propagate": False, "level": LOG_LEVEL},
+        "uvicorn.access": {"handlers": [], "propagate": False},
         "unroll.journal": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
     },
 }

@@ -40,13 +40,16 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         "Says in one English sentence what is on a photo, with other sentences and where it looked for each word.",
         f"**Model.** EfficientNet-Lite2 at {config['image_size']} x {config['image_size']} ({parameters['encoder']:.1f} M "
         f"parameters, {_origin(stages)}), then an LSTM decoder with attention between its "
-        f"two layers ({config['hidden_dim']} wide, {config['vocab_size']:,} words, {parameters['decoder']:.1f} M); float16.",
+        f"two layers ({config['hidden_dim']} wide, {config['vocab_size']:,} words, {parameters['decoder']:.1f} M); float16, but the decoder's large "
+        "matrices int8.",
         f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
         "## Scores",
         table(metrics),
         "Captions and references in lower case without punctuation; pycocoevalcap's BLEU and CIDEr over all five "
         f"references; METEOR by nltk without synonyms. Published: {PUBLISHED}. The stages' best evaluations were chosen on "
         "the first 500 of these photos.",
+        f"With float32 weights instead of the stored ones, beam 3: BLEU-4 {metrics['unrounded']['bleu4']:.3f}, CIDEr "
+        f"{metrics['unrounded']['cider']:.3f}.",
         f"Of {count:,} captions {metrics['repeats']} repeat a word or a pair of words and {metrics['open_ends']} end in the "
         f"middle of a phrase. Mean pairwise BLEU-4 of a photo's three captions: {metrics['diversity']:.2f}.",
         "## Learning curves",

@@ -178,10 +178,8 @@ class SelfCritical:
 
     def __call__(self, decoder: Decoder, batch: Batch) -> Tensor:
         """Scalar loss of a batch of features and photo numbers."""
-        was_training = decoder.training
-        decoder.eval()  # what is drawn and what is pushed is the same policy
+        decoder.eval()  # without dropout: what is drawn and what is pushed must be the same policy
         tokens = sample(decoder, batch["features"], each=self.each, longest=self.longest)
-        decoder.train(was_training)
         rewards = torch.tensor(
             [
                 self.reward(int(photo), self.vocabulary.decode(tokens[row].tolist()))

@@ -33,6 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 TASK = "sentiment-analysis"
 _NOT_PASSED_ON = ("DJANGO_SETTINGS_MODULE", "REDIS_URL", "DATABASE_URL")
 SERVICES = os.environ.get("UNROLL_TEST_SERVICES") == "1"  # make test-services: no SQLite, no embedded Redis
+# asked every tenth of a second: a client of its own each time would spend more on TLS settings than servers on answers;
+# a connection of its own, because servers are killed here
+web = httpx.Client(verify=False, limits=httpx.Limits(max_keepalive_connections=0), timeout=20)
 COPIED = ("mlcore", "webapp", "templates", "static", "deploy", "tests", "manage.py")
 
 
@@ -89,7 +92,7 @@ class Stack:
                 stderr=log,
                 start_new_session=True,
             )
-        until(lambda: httpx.get(f"{self.url}/healthz/ready").status_code == 200, 120)
+        until(lambda: web.get(f"{self.url}/healthz/ready").status_code == 200, 120)
 
     def _bring_services(self) -> None:
         """A database of its own on the PostgreSQL of this run, a Redis of its own on loopback."""
@@ -182,7 +185,7 @@ class Stack:
     def post(self, text: str, *, wait: int = 0) -> dict[str, Any]:
         """Create a job; its answer."""
         headers = {"Prefer": f"wait={wait}"} if wait else {}
-        answer = httpx.post(
+        answer = web.post(
             f"{self.url}/api/v1/jobs", json={"task": TASK, "inputs": {"text": text}}, headers=headers, timeout=40
         )
         assert answer.status_code in (200, 202), answer.text
@@ -190,7 +193,7 @@ class Stack:
 
     def get(self, job: dict[str, Any]) -> dict[str, Any]:
         """A job as it stands."""
-        return httpx.get(self.url + job["urls"]["get"]).json()  # type: ignore[no-any-return]
+        return web.get(self.url + job["urls"]["get"]).json()  # type: ignore[no-any-return]
 
     def finish(self, job: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
         """A job when it is over."""

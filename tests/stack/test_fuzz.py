@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 
 from webapp.api.routes import api
 
-from .conftest import Stack
+from .conftest import Stack, web
 
 # schemathesis' own pytest plugin does not know pytest 9: the operations are listed here instead
 SCHEMA = schemathesis.openapi.from_dict(api.get_openapi_schema(path_prefix="/api/v1/"))
@@ -31,7 +30,7 @@ CHECKS = [not_a_server_error, content_type_conformance, status_code_conformance]
 
 
 def test_the_whole_api_is_fuzzed(stack: Stack) -> None:
-    published = httpx.get(f"{stack.url}/api/v1/openapi.json").json()
+    published = web.get(f"{stack.url}/api/v1/openapi.json").json()
     described = {f"{method.upper()} {path}" for path, entry in published["paths"].items() for method in entry}
     assert set(OPERATIONS) == described
     assert len(described) >= 12
@@ -49,5 +48,5 @@ def test_no_request_brings_the_api_down(label: str, mode: GenerationMode, stack:
 
 
 def test_the_product_still_answers_after_the_fuzzing(stack: Stack) -> None:
-    assert httpx.get(f"{stack.url}/healthz/ready").status_code == 200
+    assert web.get(f"{stack.url}/healthz/ready").status_code == 200
     assert stack.finish(stack.post("Still here."))["status"] == "succeeded"

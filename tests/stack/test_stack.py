@@ -14,12 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conftest import make_bundle
 
-from .conftest import ROOT, SERVICES, TASK, Stack, until
+from .conftest import ROOT, SERVICES, TASK, Stack, until, web
 
 pytestmark = pytest.mark.stack
 
@@ -36,7 +35,7 @@ def test_a_command_typed_beside_it_finds_its_redis(stack: Stack) -> None:
 
 def test_events_tell_of_a_job(stack: Stack) -> None:
     job = stack.post("A dull film.")
-    with httpx.stream("GET", stack.url + job["urls"]["events"], timeout=20) as answer:
+    with web.stream("GET", stack.url + job["urls"]["events"]) as answer:
         text = "".join(answer.iter_text())
     assert answer.headers["content-type"] == "text/event-stream"
     assert text.rstrip().split("event: ")[-1].startswith("done\n")
@@ -45,15 +44,15 @@ def test_events_tell_of_a_job(stack: Stack) -> None:
 
 def test_a_thousand_lines_come_back_in_order_and_batched(stack: Stack) -> None:
     items = [{"inputs": {"text": f"Number {n} is {'good' if n % 2 else 'bad'}."}} for n in range(1_000)]
-    created = httpx.post(f"{stack.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60)
+    created = web.post(f"{stack.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60)
     assert created.status_code == 202
     urls = created.json()["batch"]["urls"]
-    until(lambda: httpx.get(stack.url + urls["get"], timeout=20).json()["counts"]["succeeded"] == 1_000, 180)
-    rows = list(csv.DictReader(io.StringIO(httpx.get(stack.url + urls["csv"], timeout=60).text)))
+    until(lambda: web.get(stack.url + urls["get"]).json()["counts"]["succeeded"] == 1_000, 180)
+    rows = list(csv.DictReader(io.StringIO(web.get(stack.url + urls["csv"], timeout=60).text)))
     assert [row["text"] for row in rows] == [item["inputs"]["text"] for item in items]
     right = sum(row["label"] == ("positive" if n % 2 else "negative") for n, row in enumerate(rows))
     assert right > 700
-    with httpx.stream("GET", stack.url + urls["events"], timeout=20) as answer:
+    with web.stream("GET", stack.url + urls["events"]) as answer:
         assert "event: done" in "".join(answer.iter_text())
 
 
@@ -64,7 +63,7 @@ def test_without_redis_a_submit_is_answered_at_once_and_done_later(stack: Stack)
         job = stack.post("A good film.")
         assert time.monotonic() - started < 2
         assert job["status"] == "queued"
-        assert httpx.get(f"{stack.url}/healthz/ready").status_code == 503
+        assert web.get(f"{stack.url}/healthz/ready").status_code == 503
     finally:
         stack.start_redis()
     assert stack.finish(job, 90)["status"] == "succeeded"
@@ -100,14 +99,12 @@ def test_an_emptied_redis_loses_nothing(saboteur: Stack) -> None:
 
 def test_everything_killed_at_once_loses_nothing(saboteur: Stack) -> None:
     items = [{"inputs": {"text": f"SLOW {n}"}} for n in range(20)]
-    batch = httpx.post(f"{saboteur.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60).json()[
-        "batch"
-    ]
+    batch = web.post(f"{saboteur.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60).json()["batch"]
     place = saboteur.url + batch["urls"]["get"]
-    until(lambda: httpx.get(place, timeout=20).json()["counts"]["running"])
+    until(lambda: web.get(place).json()["counts"]["running"])
     saboteur.kill_everything()
     saboteur.start()
-    until(lambda: httpx.get(place, timeout=20).json()["counts"]["succeeded"] == 20, 90)
+    until(lambda: web.get(place).json()["counts"]["succeeded"] == 20, 90)
 
 
 def test_a_poisonous_and_a_hanging_input_fail_in_words_and_burn_no_neighbour(saboteur: Stack) -> None:
@@ -162,7 +159,7 @@ def test_twenty_switches_under_load_fail_no_job(saboteur: Stack, tmp_path: Path)
     sent, bound = [], set()
     while switching.poll() is None or len(sent) < 100:  # batches of twenty
         items = [{"inputs": {"text": f"Number {len(sent)}.{n} is good."}} for n in range(20)]
-        created = httpx.post(f"{saboteur.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60)
+        created = web.post(f"{saboteur.url}/api/v1/batches", json={"task": TASK, "items": items}, timeout=60)
         assert created.status_code == 202, created.text
         sent.append(created.json())
         bound |= {job["version"] for job in sent[-1]["jobs"]}
@@ -172,7 +169,7 @@ def test_twenty_switches_under_load_fail_no_job(saboteur: Stack, tmp_path: Path)
     assert bound == {f"{TASK}/en@1", f"{TASK}/en@2"}
     for batch in sent:
         place = saboteur.url + batch["batch"]["urls"]["get"]
-        until(lambda place=place: httpx.get(place, timeout=20).json()["counts"]["succeeded"] == 20, 120)  # type: ignore[misc]
+        until(lambda place=place: web.get(place).json()["counts"]["succeeded"] == 20, 120)  # type: ignore[misc]
     for batch in sent[::10]:
         for job in batch["jobs"]:
             assert saboteur.get(job)["version"] == job["version"], "an answer names the version it was asked of"
@@ -234,14 +231,14 @@ def test_texts_that_are_being_written_survive_a_killed_worker(tiny_stack: Stack)
     options = [{"seed": seed, "max_new_tokens": 250} for seed in range(3)]
     bodies = [{"task": "text-generation", "inputs": {"prompt": "The fog"}, "options": o} for o in options]
     url = f"{tiny_stack.url}/api/v1/jobs"
-    whole = httpx.post(url, json=bodies[0], timeout=40).json()
+    whole = web.post(url, json=bodies[0], timeout=40).json()
     expected = tiny_stack.finish(whole)["output"]["generated_text"]
-    jobs = [httpx.post(url, json=body, timeout=40).json() for body in bodies]
+    jobs = [web.post(url, json=body, timeout=40).json() for body in bodies]
     until(lambda: all(tiny_stack.get(job)["partial"] for job in jobs), 60)
     tiny_stack.kill("fast")
     found = [tiny_stack.finish(job, 120) for job in jobs]
     assert [job["status"] for job in found] == ["succeeded"] * 3
     assert all(len(job["output"]["tokens"]) == 250 for job in found)
     assert found[0]["output"]["generated_text"] == expected
-    with httpx.stream("GET", tiny_stack.url + found[1]["urls"]["events"], timeout=20) as answer:
+    with web.stream("GET", tiny_stack.url + found[1]["urls"]["events"]) as answer:
         assert "event: done" in "".join(answer.iter_text())

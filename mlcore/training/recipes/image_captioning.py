@@ -65,6 +65,13 @@ LICENCE = (
     "captions; the encoder began as google's EfficientNet-Lite2 (Apache-2.0). See the card."
 )
 LONGEST = 24  # words of a training caption
+INT8 = tuple(
+    f"decoder.{name}"
+    for name in (
+        "embedding.weight",
+        *(f"{lstm}.weight_{kind}_l0" for lstm in ("words", "seen") for kind in ("ih", "hh")),
+    )
+)
 BUNDLES = Path(mlcore.__file__).parent / "bundles"
 
 
@@ -110,11 +117,11 @@ SIZES = {
     "base": Size(
         model={"image_size": 260, "beam_size": 3},
         min_count=8,
-        english=_settings(1_200, 2e-3, 400),
-        words=_settings(1_800, 1e-3, 600),
+        english=_settings(2_400, 2e-3, 800),
+        words=_settings(4_800, 1e-3, 800),
         together=_settings(0, 3e-4, 1),
         again=_settings(0, 3e-4, 1),
-        reward=_settings(0, 4e-5, 1),
+        reward=_settings(1_000, 5e-5, 100),
     ),
     "large": Size(
         model={"image_size": 260, "embed_dim": 400, "hidden_dim": 768, "attention_dim": 400},
@@ -266,25 +273,29 @@ def train(run: Run) -> Path:
         "licence": LICENCE,
     }
     files = {"words.txt": vocabulary.to_bytes()}
-    draft = write_bundle(run.folder / "draft", model, manifest=manifest, files=files)
+    draft = write_bundle(run.folder / "draft", model, manifest=manifest, files=files, int8=INT8)
     predictor = Predictor(draft)
     photos = captioned(run.data, "val")[: size.dev_photos if size.photos else None]
     metrics = caption_evaluation.measure(predictor, photos, "dev")
-    metrics["baseline"] = _baseline(run, model, photos)
+    metrics |= _beside(run, model, vocabulary, photos)
     card = caption_card.render(run, predictor, metrics, photos)
     kept = {name: value for name, value in metrics.items() if name != "captions"}
-    finish(draft, run.out, model, extra={"metrics.json": json.dumps(kept, indent=1).encode(), "card.md": card.encode()})
+    extra = {"metrics.json": json.dumps(kept, indent=1).encode(), "card.md": card.encode()}
+    finish(draft, run.out, model, extra=extra, int8=INT8)
     return run.out
 
 
-def _baseline(run: Run, model: Model, photos: list[Photo]) -> dict[str, float]:
-    """Scores of the nearest training photo's caption."""
+def _beside(run: Run, model: Model, vocabulary: Vocabulary, photos: list[Photo]) -> dict[str, dict[str, float]]:
+    """Scores of the nearest training photo's caption, and of the model before its weights were rounded."""
     train_photos = captioned(run.data, "train")[: SIZES[run.size].photos or None]
     known, asked = (encoder_features(run.folder, model.encoder, part) for part in (train_photos, photos))
     found = caption_evaluation.nearest_captions(known, asked, [photo.captions for photo in train_photos])
     references = [photo.captions for photo in photos]
-    scores = caption_scores.score(found, references) | {"meteor": caption_scores.meteor(found, references)}
-    return {name: round(value, 4) for name, value in scores.items()}
+    baseline = caption_scores.score(found, references) | {"meteor": caption_scores.meteor(found, references)}
+    exact = search(model.decoder, torch.from_numpy(asked[:, 0].astype(np.float32)), beam_size=3)
+    unrounded = caption_scores.score([vocabulary.decode(hypothesis.tokens) for hypothesis in exact], references)
+    both = {"baseline": baseline, "unrounded": unrounded}
+    return {kind: {name: round(value, 4) for name, value in scores.items()} for kind, scores in both.items()}
 
 
 evaluate, table = caption_evaluation.evaluate, caption_evaluation.table
