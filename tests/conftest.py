@@ -24,9 +24,10 @@ def make_bundle(name: str, folder: Path, *, version: int = 1) -> Bundle:
         "preprocessing": {},
         "licence": "for tests",
     }
-    draft = write_bundle(folder / "draft", model, manifest=manifest, files=files)
+    int8 = getattr(module, "INT8", ())
+    draft = write_bundle(folder / "draft", model, manifest=manifest, files=files, int8=int8)
     extra = {"card.md": b"# A tiny model\n", "metrics.json": b"{}"}
-    return finish(draft, folder / "bundle", model, extra=extra)
+    return finish(draft, folder / "bundle", model, extra=extra, int8=int8)
 
 
 @pytest.fixture(scope="session")

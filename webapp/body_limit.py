@@ -16,17 +16,23 @@ class BodyLimit:
     """Refuses a body as soon as it is too long: Django itself would write all of it to the disk first."""
 
     def __init__(
-        self, application: Any, max_bytes: int = MAX_BODY_BYTES, exceptions: Mapping[str, int] | None = None
+        self,
+        application: Any,
+        max_bytes: int = MAX_BODY_BYTES,
+        exceptions: Mapping[str, tuple[int, Callable[[Message], Awaitable[bool]]]] | None = None,
     ) -> None:
         self.application, self.max_bytes = application, max_bytes
-        self.exceptions = exceptions or {}  # limits of paths that take more
+        self.exceptions = exceptions or {}  # paths that take more, how much, and from whom
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """413 in the API's shape where the declared or the counted length is over the limit."""
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        limit = self.exceptions.get(scope["path"], self.max_bytes)
+        limit = self.max_bytes
+        if scope["path"] in self.exceptions:
+            larger, may = self.exceptions[scope["path"]]
+            limit = larger if await may(scope) else limit
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             await self._refuse(send, limit)

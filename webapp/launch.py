@@ -85,6 +85,9 @@ def find_redis() -> str:
 
 def prepare(environment: dict[str, str]) -> None:
     """Fill in what the supervisor's file and the settings read."""
+    for name in [name for name, value in environment.items() if not value]:
+        del environment[name]  # an empty value asks for nothing
+    behind_tls = environment.get("HTTPS", "").lower() in ("1", "true", "yes", "on")
     state = Path(environment.get("UNROLL_STATE", CHECKOUT / "var")).resolve()
     state.mkdir(parents=True, exist_ok=True)
     check_disk(state)
@@ -103,7 +106,7 @@ def prepare(environment: dict[str, str]) -> None:
         UNROLL_REDIS_COMMAND=f"{server} --port 0 --unixsocket {folder}/redis.sock --unixsocketperm 700 --save '' "
         f"--appendonly no --dir {folder} --maxmemory 256mb --maxmemory-policy volatile-lru",
         # behind a TLS front the peer's address stands in a header; otherwise that header is anybody's to write
-        UNROLL_PROXY_FLAGS="--proxy-headers" if environment.get("HTTPS") else "--no-proxy-headers",
+        UNROLL_PROXY_FLAGS="--proxy-headers" if behind_tls else "--no-proxy-headers",
     )
 
 

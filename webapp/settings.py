@@ -14,8 +14,12 @@ from webapp.secret import production_problem, read_or_make
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
+def _text(name: str, default: str = "") -> str:
+    return os.environ.get(name) or default  # an empty line of an .env file asks for nothing
+
+
 def _flag(name: str, default: bool) -> bool:
-    return os.environ.get(name, str(default)).lower() in ("1", "true", "yes", "on")
+    return _text(name, str(default)).lower() in ("1", "true", "yes", "on")
 
 
 def _names(name: str) -> list[str]:
@@ -30,7 +34,7 @@ def _networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
 
 
 # Where everything that is not code lies: database, uploads, installed bundles, secrets.
-STATE_DIR = Path(os.environ.get("UNROLL_STATE", BASE_DIR / "var")).resolve()
+STATE_DIR = Path(_text("UNROLL_STATE", str(BASE_DIR / "var"))).resolve()
 STATE_DIR.mkdir(parents=True, exist_ok=True)
 BUNDLE_ROOT = STATE_DIR / "bundles"
 MEDIA_ROOT = STATE_DIR / "media"
@@ -39,12 +43,11 @@ SETUP_TOKEN_FILE = STATE_DIR / "setup-token"
 DEBUG = _flag("DEBUG", False)
 # PRODUCTION=on takes no secret and no list of names for granted.
 PRODUCTION = _flag("PRODUCTION", False)
-SECRET_KEY = os.environ.get("SECRET_KEY", "")
+SECRET_KEY = _text("SECRET_KEY")
 if PRODUCTION and (problem := production_problem(SECRET_KEY, os.environ)):
     raise SystemExit(problem)
 SECRET_KEY = SECRET_KEY or read_or_make(STATE_DIR / "secret-key")
-HOST = os.environ.get("HOST", "127.0.0.1")
-PORT = int(os.environ.get("PORT", "8000"))
+HOST = _text("HOST", "127.0.0.1")
 _LOCAL = ["127.0.0.1", "localhost", "[::1]"]
 # bound to an outside address without a list of names, the server answers to any: say ALLOWED_HOSTS in production
 ALLOWED_HOSTS = _names("ALLOWED_HOSTS") or (_LOCAL if HOST in ("127.0.0.1", "localhost", "::1") else ["*"])
@@ -63,21 +66,21 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 # /metrics answers to this token, or to these networks; without both it is off
-METRICS_TOKEN = os.environ.get("METRICS_TOKEN", "")
+METRICS_TOKEN = _text("METRICS_TOKEN")
 METRICS_ALLOW = _networks("METRICS_ALLOW")
 
 # Links for a new password, where a mail server is named.
-EMAIL_HOST = os.environ.get("EMAIL_HOST", "")
-EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "587"))
-EMAIL_HOST_USER = os.environ.get("EMAIL_HOST_USER", "")
-EMAIL_HOST_PASSWORD = os.environ.get("EMAIL_HOST_PASSWORD", "")
+EMAIL_HOST = _text("EMAIL_HOST")
+EMAIL_PORT = int(_text("EMAIL_PORT", "587"))
+EMAIL_HOST_USER = _text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = _text("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = _flag("EMAIL_USE_TLS", True)
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "unroll@localhost")
+DEFAULT_FROM_EMAIL = _text("DEFAULT_FROM_EMAIL", "unroll@localhost")
 PASSWORD_RESET_TIMEOUT = 3600
 
 # ACCESS=signed-in asks everybody to sign in first.
-ACCESS = os.environ.get("ACCESS", "open")
+ACCESS = _text("ACCESS", "open")
 if ACCESS not in ("open", "signed-in"):
     raise SystemExit(f"ACCESS is {ACCESS!r}; it must be open or signed-in.")
 
@@ -134,7 +137,7 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
-DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{STATE_DIR / 'db.sqlite3'}")}
+DATABASES = {"default": dj_database_url.parse(_text("DATABASE_URL", f"sqlite:///{STATE_DIR / 'db.sqlite3'}"))}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         # readers never wait for the writer; a writer waits its turn instead of failing
@@ -145,7 +148,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # redis://HOST:PORT/0 or unix:///path; a command typed beside `make run` finds that one's embedded server.
-REDIS_URL = os.environ.get("REDIS_URL") or embedded_redis(STATE_DIR) or "redis://127.0.0.1:6379/0"
+REDIS_URL = _text("REDIS_URL") or embedded_redis(STATE_DIR) or "redis://127.0.0.1:6379/0"
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -170,21 +173,21 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_TIMEZONE = "UTC"
 
-QUEUES = [name.strip() for name in os.environ.get("QUEUES", "fast,slow").split(",") if name.strip()]
-RETENTION_DAYS = int(os.environ.get("RETENTION_DAYS", "30"))
-MAX_QUEUED = int(os.environ.get("MAX_QUEUED", "5000"))
-MAX_QUEUED_PER_OWNER = int(os.environ.get("MAX_QUEUED_PER_OWNER", "1500"))
+QUEUES = [name.strip() for name in _text("QUEUES", "fast,slow").split(",") if name.strip()]
+RETENTION_DAYS = int(_text("RETENTION_DAYS", "30"))
+MAX_QUEUED = int(_text("MAX_QUEUED", "5000"))
+MAX_QUEUED_PER_OWNER = int(_text("MAX_QUEUED_PER_OWNER", "1500"))
 MAX_BATCH_ITEMS = 1_000
-MAX_BATCH_SIZE = int(os.environ.get("MAX_BATCH_SIZE", "0"))  # rows of a batch; 0 leaves it to each task
-LEASE_S = float(os.environ.get("LEASE_S", "30"))
-STEP_TIMEOUT_S = float(os.environ.get("STEP_TIMEOUT_S", "60"))
+MAX_BATCH_SIZE = int(_text("MAX_BATCH_SIZE", "0"))  # rows of a batch; 0 leaves it to each task
+LEASE_S = float(_text("LEASE_S", "30"))
+STEP_TIMEOUT_S = float(_text("STEP_TIMEOUT_S", "60"))
 MAX_ATTEMPTS = 3
 MAX_UPLOAD_BYTES = 20 << 20
 MAX_BASE64_BYTES = 4 << 20  # of a file inside a JSON body; larger ones are uploaded first
-UPLOAD_QUOTA_MB = int(os.environ.get("UPLOAD_QUOTA_MB", "1000"))  # of one owner
+UPLOAD_QUOTA_MB = int(_text("UPLOAD_QUOTA_MB", "1000"))  # of one owner
 MIN_FREE_DISK_MB = 1_000  # below that uploads are refused
-DEVICE = os.environ.get("DEVICE", "auto")
-WORKER_THREADS = int(os.environ.get("WORKER_THREADS", "0"))  # cores of one operation; 0 takes all
+DEVICE = _text("DEVICE", "auto")
+WORKER_THREADS = int(_text("WORKER_THREADS", "0"))  # cores of one operation; 0 takes all
 DATA_UPLOAD_MAX_MEMORY_SIZE = 25 << 20  # bytes
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 FILE_UPLOAD_MAX_MEMORY_SIZE = 5 << 20
@@ -212,10 +215,10 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # LOG_FORMAT=json: a line a record, with a line for each job that ended (id, version, durations; never what was sent)
-LOG_FORMAT = os.environ.get("LOG_FORMAT", "plain")
+LOG_FORMAT = _text("LOG_FORMAT", "plain")
 if LOG_FORMAT not in ("plain", "json"):
     raise SystemExit(f"LOG_FORMAT is {LOG_FORMAT!r}; it must be plain or json.")
-LOG_LEVEL = os.environ.get("LOG_LEVEL", "WARNING")
+LOG_LEVEL = _text("LOG_LEVEL", "WARNING")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

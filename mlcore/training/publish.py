@@ -30,6 +30,8 @@ def write_bundle(
 ) -> Bundle:
     """Write the model as a bundle, matrices named in `int8` so; `manifest` lacks config, which is the model's own."""
     config: Any = model.config
+    if unknown := set(int8) - set(model.state_dict()):
+        raise ValueError(f"The model has no {', '.join(sorted(unknown))} to be stored as int8.")
     weights: dict[str, NDArray[Any]] = {}
     for name, value in model.state_dict().items():
         exact = value.detach().cpu().float().numpy()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,19 +239,35 @@ def tiny_stack(tmp_path_factory: pytest.TempPathFactory, tiny_bundles: dict[str,
     running.end()
 
 
-@pytest.fixture
-def saboteur(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Stack]:
+@contextmanager
+def _sabotaged(folder: Path, bundle: Bundle) -> Iterator[Stack]:
     """A copy of the checkout with a tiny bundle, short patience, and texts that do harm."""
-    checkout = copy_checkout(tmp_path / "checkout", [tiny_bundle])
-    conf = tmp_path / "supervisord.conf"
+    checkout = copy_checkout(folder / "checkout", [bundle])
+    conf = folder / "supervisord.conf"
     text = (ROOT / "deploy" / "supervisord.conf").read_text()
     assert "--include webapp.jobs.worker" in text
     conf.write_text(text.replace("--include webapp.jobs.worker", "--include webapp.jobs.worker,tests.stack.saboteur"))
     environment = {"UNROLL_SUPERVISOR_CONF": str(conf), "STEP_TIMEOUT_S": "3", "LEASE_S": "4"}
-    running = Stack(checkout, tmp_path / "state", environment=environment)
-    running.start()
-    yield running
-    running.end()
+    running = Stack(checkout, folder / "state", environment=environment)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.end()
+
+
+@pytest.fixture(scope="session")
+def saboteur(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Iterator[Stack]:
+    """One such product, shared by the tests that leave it running on its first version."""
+    with _sabotaged(tmp_path_factory.mktemp("saboteur"), tiny_bundle) as running:
+        yield running
+
+
+@pytest.fixture
+def own_saboteur(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[Stack]:
+    """Another, for a test that does not."""
+    with _sabotaged(tmp_path, tiny_bundle) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,10 @@ for name in ("viewer", "operator"):
     person = User.objects.create_user(name, password="a long passphrase", is_staff=True)
     person.groups.add(Group.objects.get(name=name))
 """
-SWITCHES = "from webapp.registry.models import ModelVersion; print(list(ModelVersion.objects.values('pk', 'status')))"
+STATE = """
+from webapp.registry.models import ModelVersion
+print(list(ModelVersion.objects.values("pk", "status", "retired_at", "wanted_at")))
+"""
 
 
 def sign_in(page: Page, stack: Stack, name: str) -> None:
@@ -62,11 +65,11 @@ def confirm(page: Page, name: str, reason: str) -> None:
 
 
 def test_an_operator_installs_judges_switches_and_is_on_record(
-    saboteur: Stack, browser: Browser, tmp_path: Path, tiny_bundle: Bundle
+    own_saboteur: Stack, browser: Browser, tmp_path: Path, tiny_bundle: Bundle
 ) -> None:
-    saboteur.manage("shell", "-c", PEOPLE)
+    own_saboteur.manage("shell", "-c", PEOPLE)
     for number in range(5):
-        saboteur.post(f"Text {number}.", wait=20)
+        own_saboteur.post(f"Text {number}.", wait=20)
     first, second = f"{TASK}/en@1", f"{TASK}/en@2"
     bundle = make_bundle(TASK, tmp_path / "two", version=2)
     rows = [
@@ -74,7 +77,7 @@ def test_an_operator_installs_judges_switches_and_is_on_record(
     ]
     labelled = "\n".join(map(json.dumps, rows)).encode()
     with opened(browser, "desktop", "light") as page:
-        sign_in(page, saboteur, "operator")
+        sign_in(page, own_saboteur, "operator")
         damaged = make_bundle(TASK, tmp_path / "damaged", version=3)
         (damaged.path / "card.md").write_text("another card")
         for data, words in (
@@ -83,36 +86,36 @@ def test_an_operator_installs_judges_switches_and_is_on_record(
             (zipped(bundle.path, extra={"weights.pt": b"x"}), "pickle"),
             (b"no zip at all, and larger than other requests may be" * 600_000, "no zip archive"),
         ):
-            upload(page, saboteur, data)
+            upload(page, own_saboteur, data)
             expect(page.locator("#content")).to_contain_text(words)
-        page.goto(f"{saboteur.url}/admin/registry/modelversion/")
+        page.goto(f"{own_saboteur.url}/admin/registry/modelversion/")
         assert "@2" not in page.inner_text("#content"), "nothing half-installed"
-        upload(page, saboteur, zipped(bundle.path))
+        upload(page, own_saboteur, zipped(bundle.path))
         finished(page, "done", "answered as stored")
-        start(page, saboteur, "evaluate", first, labelled)
-        start(page, saboteur, "evaluate", second, labelled)
-        start(page, saboteur, "compare", second, labelled, other=first)
+        start(page, own_saboteur, "evaluate", first, labelled)
+        start(page, own_saboteur, "evaluate", second, labelled)
+        start(page, own_saboteur, "compare", second, labelled, other=first)
         assert f"score\t{second}\t{first}" in page.inner_text("#content")
         picture(page, "admin-compare-desktop-light")
-        page.goto(f"{saboteur.url}/admin/registry/modelversion/")
+        page.goto(f"{own_saboteur.url}/admin/registry/modelversion/")
         page.get_by_role("link", name=second).click()
         page.get_by_role("link", name="Activate", exact=True).click()
         expect(page.locator("#dialog")).to_contain_text("dev.jsonl")
         picture(page, "admin-activate-desktop-light")
         page.keyboard.press("Escape")
         confirm(page, "Activate", "as good, and newer")
-        until(lambda: saboteur.post("Who answers?", wait=20)["version"] == second)
+        until(lambda: own_saboteur.post("Who answers?", wait=20)["version"] == second)
         page.reload()
         confirm(page, "Roll back", "people complained")
-        until(lambda: saboteur.post("Who answers now?", wait=20)["version"] == first)
-        page.goto(f"{saboteur.url}/admin/registry/activation/")
+        until(lambda: own_saboteur.post("Who answers now?", wait=20)["version"] == first)
+        page.goto(f"{own_saboteur.url}/admin/registry/activation/")
         for words in ("as good, and newer", "people complained", "operator"):
             expect(page.locator("#content")).to_contain_text(words)
-        page.goto(f"{saboteur.url}/admin/admin/logentry/")
+        page.goto(f"{own_saboteur.url}/admin/admin/logentry/")
         expect(page.locator("h1, header").first).to_be_visible()
     for size, scheme in (("desktop", "light"), ("desktop", "dark"), ("phone", "dark")):
         with opened(browser, size, scheme) as page:
-            sign_in(page, saboteur, "operator")
+            sign_in(page, own_saboteur, "operator")
             for name, place in (
                 ("dashboard", ""),
                 ("versions", "registry/modelversion/"),
@@ -120,26 +123,27 @@ def test_an_operator_installs_judges_switches_and_is_on_record(
                 ("jobs", "jobs/job/"),
                 ("workers", "jobs/worker/"),
             ):
-                page.goto(f"{saboteur.url}/admin/{place}")
+                page.goto(f"{own_saboteur.url}/admin/{place}")
                 narrow(page)
                 picture(page, f"admin-{name}-{size}-{scheme}")
 
 
-def test_a_viewer_reads_and_is_refused(saboteur: Stack, browser: Browser) -> None:
+def test_a_viewer_reads_and_is_refused(saboteur: Stack, browser: Browser, tmp_path: Path) -> None:
     saboteur.manage("shell", "-c", PEOPLE)
+    saboteur.manage("install_bundle", str(make_bundle(TASK, tmp_path, version=2).path))
     with opened(browser, "desktop", "light") as page:
         sign_in(page, saboteur, "viewer")
         expect(page.get_by_role("link", name="Start an operation")).to_have_count(0)
         page.goto(f"{saboteur.url}/admin/registry/modelversion/")
-        page.get_by_role("link", name=f"{TASK}/en@1").click()
+        page.get_by_role("link", name=f"{TASK}/en@2").click()
         expect(page.locator("#content")).to_contain_text("A tiny model")
         for name in ("Activate", "Roll back", "Retire", "Delete"):
             expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
-        version, switches = page.url, saboteur.manage("shell", "-c", SWITCHES)
+        staged, before = page.url, saboteur.manage("shell", "-c", STATE)
         page.goto(f"{saboteur.url}/")  # a form's token, as its pages have it
         token = page.locator("[name=csrfmiddlewaretoken]").first.input_value()
         form = {"csrfmiddlewaretoken": token, "_form_submitted": "on", "reason": "because"}
-        allowed = page.request.post(f"{saboteur.url}/account/email", form=form)
-        assert allowed.status == 200, "the token is good"
-        assert page.request.post(version.replace("change/", "retire/"), form=form).status == 403
-        assert saboteur.manage("shell", "-c", SWITCHES) == switches
+        assert page.request.post(f"{saboteur.url}/account/email", form=form).status == 200, "the token is good"
+        for path in ("activate", "retire", "remove"):
+            assert page.request.post(staged.replace("change/", f"{path}/"), form=form).status == 403
+        assert saboteur.manage("shell", "-c", STATE) == before

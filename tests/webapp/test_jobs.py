@@ -62,7 +62,7 @@ def test_a_stale_worker_cannot_write() -> None:
     Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert upkeep.sweep() == 1
     (fresh,) = claim()
-    assert not answers.succeed([answers.Answer(stale, {"label": "neutral", "score": 1.0}, 1, 1)])
+    assert answers.succeed([answers.Answer(stale, {"label": "neutral", "score": 1.0}, 1, 1)]) == ([], [])
     assert services.fail(fresh, "no")
     assert reload(fresh).status == Status.FAILED
 
@@ -110,7 +110,7 @@ def test_a_cancelled_job_stays_cancelled(run_jobs: Callable[[], None]) -> None:
     (held,) = claim()
     assert held.pk == running.pk
     assert services.cancel(running)
-    assert not answers.succeed([answers.Answer(held, {"label": "neutral", "score": 1.0}, 1, 1)])
+    assert answers.succeed([answers.Answer(held, {"label": "neutral", "score": 1.0}, 1, 1)]) == ([], [])
     run_jobs()
     assert {reload(job).status for job in (waiting, running)} == {Status.CANCELLED}
     assert not services.cancel(waiting)

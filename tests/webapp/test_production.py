@@ -168,7 +168,7 @@ def test_jobs_that_no_worker_ended_are_counted_and_in_the_journal(
     kept: Counter[str] = Counter()
     redis = SimpleNamespace(hincrby=lambda _, name, number: kept.update({name: number}), hgetall=lambda _: kept)
     monkeypatch.setattr(events, "connection", cache(lambda: redis))
-    monkeypatch.setattr(events, "publish", lambda *_, **__: None)
+    monkeypatch.setattr(events, "publish_many", lambda _: None)
     caplog.set_level("INFO", logger="unroll.journal")
     owner = Owner(session="anna")
     batch, _ = services.submit_batch(TASK, [{"inputs": {"text": "one"}}, {"inputs": {"text": "two"}}], owner=owner)
@@ -231,3 +231,12 @@ def test_the_compose_file_passes_every_setting_on() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     for name in ("setup", "web", "fast", "slow", "gpu", "beat"):
         assert compose["services"][name]["env_file"] == [".env"]
+
+
+def test_empty_lines_of_an_env_file_ask_for_nothing(tmp_path: Path) -> None:
+    found = re.findall(r'(?:_text|_flag|_names|_networks)\("(\w+)"', (ROOT / "webapp" / "settings.py").read_text())
+    empty = dict.fromkeys(set(found) - {"UNROLL_STATE"}, "")
+    assert len(empty) > 25
+    code = "from django.conf import settings; print(settings.EMAIL_USE_TLS, settings.RETENTION_DAYS, settings.ACCESS)"
+    ended = manage(tmp_path, empty, "shell", "--no-imports", "-c", code)
+    assert ended.stdout.split() == ["True", "30", "open"], ended.stderr

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import PermissionDenied
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -26,6 +34,15 @@ def to_sign_in(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated and not admin.site.has_permission(request):
         raise PermissionDenied("Your account may not enter the admin. An administrator can make it staff.")
     return redirect(f"{reverse('login')}?{request.GET.urlencode()}")
+
+
+@sync_to_async
+def may_install(scope: Any) -> bool:
+    """Whether an ASGI request's session is that of somebody who may start operations; nothing of its body is read."""
+    request = ASGIRequest({**scope, "method": "GET"}, io.BytesIO())
+    request.session = SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
+    person = get_user(request)
+    return person.is_active and person.has_perm("jobs.add_operation")
 
 
 @admin.register(User)

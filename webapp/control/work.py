@@ -68,7 +68,7 @@ class JobAdmin(ActingAdmin, LongList):
     @admin.action(description="Cancel", permissions=["act"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Stop what is queued or running."""
-        stopped = [job for job in queryset if services.cancel(job)]
+        stopped = services.cancel_all(queryset)
         self.on_record(request, stopped, "cancelled")
         self.message_user(request, f"{len(stopped)} jobs cancelled.")
 
@@ -109,7 +109,7 @@ class FeedbackAdmin(ActingAdmin):
         self._review(request, queryset, Feedback.Review.DISMISSED)
 
     def _review(self, request: HttpRequest, queryset: QuerySet[Feedback], review: Feedback.Review) -> None:
-        rows = list(queryset)
+        rows = list(queryset.exclude(review=review))
         Feedback.objects.filter(pk__in=[row.pk for row in rows]).update(review=review)
         self.on_record(request, rows, review.label)
         self.message_user(request, f"{len(rows)} {review.label}.")
@@ -117,7 +117,7 @@ class FeedbackAdmin(ActingAdmin):
     @admin.action(description="Export for training", permissions=["act"])
     def export(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> HttpResponse | None:
         """A zip to be unpacked into a data folder, where the recipes read it."""
-        files, left = feedback.training_files(queryset)
+        files, used = feedback.training_files(queryset)
         if not files:
             self.message_user(
                 request,
@@ -125,12 +125,11 @@ class FeedbackAdmin(ActingAdmin):
                 messages.ERROR,
             )
             return None
-        lines = sum(map(len, files.values()))
-        self.on_record(request, queryset, f"exported for training, with {lines:,} lines in all")
+        self.on_record(request, used, "exported for training")
         self.message_user(
             request,
-            f"{lines:,} lines exported, {left:,} remarks left out: not accepted, without a better answer, said twice, "
-            "or of a task without a training format.",
+            f"{len(used):,} remarks exported, {queryset.count() - len(used):,} left out: not accepted, without a "
+            "better answer, said twice, or of a task without a training format.",
         )
         response = HttpResponse(feedback.archive(files), content_type="application/zip")
         response.headers["Content-Disposition"] = 'attachment; filename="feedback.zip"'
@@ -151,11 +150,9 @@ class ApiKeyAdmin(ActingAdmin):
     @admin.action(description="Revoke", permissions=["act"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """End the chosen keys."""
-        chosen = list(queryset)
-        for key in chosen:
-            keys.revoke(key)
-        self.on_record(request, chosen, "revoked")
-        self.message_user(request, "Revoked.")
+        ended = [key for key in queryset if keys.revoke(key)]
+        self.on_record(request, ended, "revoked")
+        self.message_user(request, f"{len(ended)} revoked.")
 
 
 @admin.register(Queue)

@@ -29,8 +29,8 @@ class Answer:
     rows: int  # of the largest forward pass that it was part of
 
 
-def succeed(answers: Sequence[Answer]) -> list[Job]:
-    """Store the answers of one step; returns the jobs that were still this worker's.
+def succeed(answers: Sequence[Answer]) -> tuple[list[Job], list[Job]]:
+    """Store the answers of one step; returns the jobs that were still this worker's, and those that cannot be stored.
 
     One transaction: with SQLite each one queues for the file, beside every request that writes. An answer with files
     has one of its own, for writing them may fail.
@@ -38,6 +38,7 @@ def succeed(answers: Sequence[Answer]) -> list[Job]:
     plain = [answer for answer in answers if not products.held_in(answer.output)]
     with transaction.atomic():
         kept = [answer.job for answer in plain if _succeed(answer)]
+    lost: list[Job] = []
     for answer in answers:
         if products.held_in(answer.output):
             try:
@@ -46,8 +47,8 @@ def succeed(answers: Sequence[Answer]) -> list[Job]:
                         kept.append(answer.job)
             except Exception:
                 logger.exception("the files of job %s cannot be stored", answer.job.pk)
-                services.fail(answer.job, services.NEUTRAL)
-    return kept
+                lost.append(answer.job)
+    return kept, lost
 
 
 def _succeed(answer: Answer) -> bool:

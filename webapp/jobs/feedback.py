@@ -57,23 +57,22 @@ def judge(job: Job, right: Any, *, owner: Owner) -> Feedback:
     return earlier
 
 
-def training_files(rows: Iterable[Feedback]) -> tuple[dict[str, list[list[str]]], int]:
-    """Rows by file as the recipes of `mlcore.training` read them in a data folder, and how many fit into none.
+def training_files(rows: Iterable[Feedback]) -> tuple[dict[str, list[list[str]]], list[Feedback]]:
+    """Lines by file as the recipes of `mlcore.training` read them in a data folder, and the rows that gave one each.
 
     All of it counts once an administrator accepted it: a model that was taught its own answers whenever somebody
     liked them would only grow surer. What was called wrong, with no word of what is right, teaches nothing.
     """
     found: dict[str, dict[tuple[str, ...], None]] = {}
-    left = 0
+    used: list[Feedback] = []
     for row in rows:
         answer = row.theirs or (row.ours if row.right else "")
         taught = answer and row.review == Feedback.Review.ACCEPTED
         line = tasks.get(row.task).training_row(row.asked, answer, row.said_with) if taught else None
-        if line is None or tuple(line[1]) in found.get(line[0], {}):
-            left += 1
-        else:
-            found.setdefault(line[0], {})[tuple(line[1])] = None
-    return {name: [list(line) for line in lines] for name, lines in found.items()}, left
+        if line is not None and tuple(line[1]) not in found.setdefault(line[0], {}):
+            found[line[0]][tuple(line[1])] = None
+            used.append(row)
+    return {name: [list(line) for line in lines] for name, lines in found.items()}, used
 
 
 def archive(files: dict[str, list[list[str]]]) -> bytes:

@@ -52,9 +52,10 @@ def find(text: str) -> ApiKey | None:
     return key
 
 
-def revoke(key: ApiKey) -> None:
-    """End a key; its row stays for the record."""
-    ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+def revoke(key: ApiKey) -> bool:
+    """End a key, its row stays for the record; False when it was over already."""
+    ended = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+    return bool(ended)
 
 
 def used_today(key: ApiKey) -> int:

@@ -231,13 +231,15 @@ class Server:
             for job, event in found
             if isinstance(event, Final)
         ]
-        kept = answers.succeed(final)
+        kept, lost = answers.succeed(final)
         self.heartbeat.row.jobs_done += len(kept)
         self.heartbeat.row.batches_done += 1
         told += [(job.pk, "done", {"status": Status.SUCCEEDED}, job.attempts) for job in kept]
         for job in kept:
             self._count(job, Status.SUCCEEDED, running.held[job.pk])
         events.publish_many(told)
+        for job in lost:
+            self._fail(job, services.NEUTRAL)
 
     def _fail_with(self, job: Job, error: Exception) -> None:
         if isinstance(error, InvalidInput):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -233,14 +234,25 @@ def finish(job: Job, status: Status, *, content: dict[str, Any], columns: dict[s
 
 def cancel(job: Job) -> bool:
     """Stop a job that is queued or running; False when it was already over. The worker drops its row."""
-    stopped = Job.objects.filter(pk=job.pk, status__in=UNDER_WAY).update(
-        status=Status.CANCELLED, finished_at=timezone.now(), lease_token=None, lease_until=None
-    )
+    return bool(cancel_all([job]))
+
+
+def cancel_all(jobs: Iterable[Job]) -> list[Job]:
+    """As `cancel`; returns those that were stopped. Redis is asked once for all of them: it may hang."""
+    stopped = [
+        job
+        for job in jobs
+        if Job.objects.filter(pk=job.pk, status__in=UNDER_WAY).update(
+            status=Status.CANCELLED, finished_at=timezone.now(), lease_token=None, lease_until=None
+        )
+    ]
     if stopped:
-        events.publish(job.pk, "done", {"status": Status.CANCELLED}, attempt=job.attempts or 1)
-        journal.note(job, Status.CANCELLED)
-        journal.count(job.task, Status.CANCELLED)
-    return bool(stopped)
+        events.publish_many([(job.pk, "done", {"status": Status.CANCELLED}, job.attempts or 1) for job in stopped])
+        for job in stopped:
+            journal.note(job, Status.CANCELLED)
+        for task, number in Counter(job.task for job in stopped).items():
+            journal.count(task, Status.CANCELLED, number)
+    return stopped
 
 
 def cancel_batch(batch: Batch) -> int:

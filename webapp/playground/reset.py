@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +23,10 @@ from django.views.decorators.http import require_POST
 from webapp.jobs.owners import client_address
 
 MAILS = 5  # from one address an hour
+WAITING = 50  # mails; a server that hangs takes no more
+logger = logging.getLogger(__name__)
 _mailer = ThreadPoolExecutor(1, thread_name_prefix="mail")
+_room = threading.BoundedSemaphore(WAITING)
 TEMPLATE = "registration/step.html"
 
 
@@ -30,7 +35,10 @@ class _Form(PasswordResetForm):
 
     def send_mail(self, *arguments: Any, **named: Any) -> None:
         """Behind the answer's back: how long it takes must not tell whether the address is known."""
-        _mailer.submit(super().send_mail, *arguments, **named)
+        if not _room.acquire(blocking=False):
+            logger.error("a link for a new password is not mailed: %d mails wait already", WAITING)
+            return
+        _mailer.submit(super().send_mail, *arguments, **named).add_done_callback(_sent)
 
     def clean(self) -> dict[str, Any]:
         """Count mails by the address that asks."""
@@ -39,6 +47,17 @@ class _Form(PasswordResetForm):
         if cache.incr(key) > MAILS:
             raise ValidationError("Too many mails were asked for from here. Try again in an hour.", code="throttled")
         return super().clean() or {}
+
+
+def _sent(mail: Future[None]) -> None:
+    _room.release()
+    if error := mail.exception():
+        logger.error("a link for a new password was not mailed", exc_info=error)
+
+
+def send_what_waits() -> None:
+    """Before the process ends."""
+    _mailer.shutdown(wait=True)
 
 
 def configured() -> bool:
