@@ -145,6 +145,14 @@ def nats_per_word(decoder: Decoder, batches: Sequence[Tensor]) -> float:
     return total / count
 
 
+def _allowed(scores: Tensor, eos_id: int, *, first: bool) -> Tensor:
+    """Scores (B, T, V) of tokens that may be drawn: no padding, unknown word or bos, and no end at the very start."""
+    scores = scores.index_fill(2, torch.arange(3, device=scores.device), -torch.inf)
+    if first:
+        scores[:, 0, eos_id] = -torch.inf
+    return scores
+
+
 def sample(decoder: Decoder, features: Tensor, *, each: int, longest: int) -> Tensor:
     """`each` captions a photo drawn from the decoder: (P * each, T) with bos before and eos behind, zeros after."""
     config = decoder.config
@@ -154,10 +162,8 @@ def sample(decoder: Decoder, features: Tensor, *, each: int, longest: int) -> Te
         ended = torch.zeros(len(features) * each, dtype=torch.bool)
         for step in range(longest + 1):
             log_p, state = decoder.step(tokens[-1].clamp(min=1), state)
-            log_p[:, :3] = -torch.inf
-            if step == 0:
-                log_p[:, config.eos_id] = -torch.inf
-            drawn = torch.multinomial(log_p.exp(), 1)[:, 0]
+            allowed = _allowed(log_p[:, None], config.eos_id, first=step == 0)[:, 0]
+            drawn = torch.multinomial(allowed.softmax(dim=-1), 1)[:, 0]
             drawn = torch.where(ended, 0, drawn)
             tokens.append(drawn)
             ended |= drawn == config.eos_id
@@ -168,6 +174,10 @@ def sample(decoder: Decoder, features: Tensor, *, each: int, longest: int) -> Te
 
 class SelfCritical:
     """The loss of self-critical training (Rennie et al. 2017, https://arxiv.org/abs/1612.00563).
+
+    Probabilities are taken over the tokens that may be drawn. Over all of them, whatever is taken from a bad sample's
+    tokens flows to those that are never drawn and so never punished, and the policy that is pushed parts from the one
+    that answers.
 
     The baseline of each sample is the mean reward of the photo's other samples (Luo 2020,
     https://arxiv.org/abs/2003.09971), so no second search is needed.
@@ -192,9 +202,10 @@ class SelfCritical:
         index = torch.arange(len(places)).repeat_interleave(self.each)
         found, _ = decoder(None, tokens[:, :-1], look=(places[index], keys[index]))
         goal = tokens[:, 1:]
-        log_p = decoder.logits(found).log_softmax(dim=-1).gather(2, goal[..., None])[..., 0]
+        policy = _allowed(decoder.logits(found).float(), decoder.config.eos_id, first=True).log_softmax(dim=-1)
         real = goal != 0
-        return -(advantage[:, None] * log_p * real).sum() / real.sum()
+        log_p = torch.where(real, policy.gather(2, goal[..., None])[..., 0], 0.0)
+        return -(advantage[:, None] * log_p).sum() / real.sum()
 
 
 def search(decoder: Decoder, features: Tensor, *, beam_size: int, **options: float) -> list[Hypothesis]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from mlcore.models import cnn
 from mlcore.models.attention_captioner import Config, Model
+from mlcore.training.captioning import SelfCritical, sample
 
 
 @pytest.fixture
@@ -87,3 +89,34 @@ def test_candidates_differ_and_attention_covers_each_word(model: Model) -> None:
     for answer in model.predict({"images": images}):
         assert len({tuple(tokens) for tokens, _ in answer["candidates"]}) == 3
         assert len(answer["attention"]) == len(answer["candidates"][0][0])
+
+
+class Ids:
+    """Stands for a vocabulary whose words are their own numbers."""
+
+    def decode(self, tokens: list[int]) -> list[int]:
+        return tokens
+
+
+def test_rewards_teach_the_policy_that_is_drawn_from(model: Model) -> None:
+    def reward(_: int, words: Any) -> float:
+        return float(7 in words)
+
+    batch = {"features": torch.randn(4, 4, 12), "photo": torch.arange(4)}
+    loss = SelfCritical(reward, Ids(), each=8, longest=5)  # type: ignore[arg-type]
+    loss(model.decoder, batch).backward()
+    assert model.decoder.bias.grad is not None
+    assert model.decoder.bias.grad[:3].abs().max() == 0, "what is never drawn gains nothing"
+    assert model.decoder.bias.grad[3:].abs().max() > 0
+    optimizer = torch.optim.Adam(model.decoder.parameters(), lr=1e-2)
+
+    def rate() -> float:
+        tokens = sample(model.decoder, batch["features"], each=50, longest=5)
+        return float((tokens == 7).any(dim=1).float().mean())
+
+    before = rate()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(model.decoder, batch).backward()
+        optimizer.step()
+    assert before < 0.5 < 0.9 < rate()
