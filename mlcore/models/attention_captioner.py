@@ -43,6 +43,7 @@ class Config:
     eos_id: int = 3
     beam_size: int = 5
     length_penalty: float = 0.7
+    block_ngram: int = 2  # no run of so many words comes twice
     max_words: int = 24
     diversity: float = 0.8
     candidates: int = 3  # captions that are decoded apart: the answer and its alternatives
@@ -77,6 +78,7 @@ class Model(nn.Module):
                 beam_size=chosen.get("beam_size") or config.beam_size,
                 max_length=chosen.get("max_words") or config.max_words,
                 length_penalty=config.length_penalty,
+                block_ngram=config.block_ngram,
                 diversity=config.diversity,
             )
             answers = []

@@ -116,7 +116,7 @@ SIZES = {
         dev_photos=8,
     ),
     "base": Size(
-        model={"image_size": 260, "beam_size": 3},
+        model={"image_size": 260, "length_penalty": 1.0},
         min_count=8,
         english=_settings(2_400, 2e-3, 800),
         words=_settings(4_800, 1e-3, 800, patience=2),
