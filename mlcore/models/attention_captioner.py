@@ -46,7 +46,7 @@ class Config:
     block_ngram: int = 2  # no run of so many words comes twice
     max_words: int = 24
     diversity: float = 0.8
-    candidates: int = 3  # captions that are decoded apart: the answer and its alternatives
+    candidates: int = 3  # captions decoded apart at least: the answer, and alternatives to choose from
 
 
 class Model(nn.Module):
@@ -67,6 +67,7 @@ class Model(nn.Module):
         """The best caption of each photo and others that differ, with attention (T, P) for each token."""
         config = self.config
         chosen = options[0] if options else {}  # batch-scoped: the same in all rows
+        wanted = chosen.get("num_alternatives", 1)
         with torch.inference_mode():
             features = self.encoder(batch["images"])
             found = decoding.diverse_beam_search(
@@ -74,7 +75,7 @@ class Model(nn.Module):
                 self.decoder.step,
                 bos_id=config.bos_id,
                 eos_id=config.eos_id,
-                groups=config.candidates if chosen.get("num_alternatives", 1) else 1,
+                groups=max(config.candidates, wanted + 1) if wanted else 1,
                 beam_size=chosen.get("beam_size") or config.beam_size,
                 max_length=chosen.get("max_words") or config.max_words,
                 length_penalty=config.length_penalty,

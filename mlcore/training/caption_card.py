@@ -51,7 +51,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         f"With float32 weights instead of the stored ones, beam 3: BLEU-4 {metrics['unrounded']['bleu4']:.3f}, CIDEr "
         f"{metrics['unrounded']['cider']:.3f}.",
         f"Of {count:,} captions {metrics['repeats']} repeat a word or a pair of words and {metrics['open_ends']} end in the "
-        f"middle of a phrase. Mean pairwise BLEU-4 of a photo's three captions: {metrics['diversity']:.2f}.",
+        f"middle of a phrase. Mean pairwise BLEU-4 of the captions that are decoded for a photo: {metrics['diversity']:.2f}.",
         "## Learning curves",
         *(f"{stage}:\n\n{_curve(run, stage)}" for stage in stages),
         "## Twenty photos",
