@@ -14,6 +14,7 @@ from django.utils import timezone
 from unfold.admin import StackedInline
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from mlcore import task as tasks
 from webapp.control.base import ActingAdmin, LongList, ReadOnlyAdmin
 from webapp.jobs import feedback, keys, queries, services
 from webapp.jobs.models import ApiKey, Batch, Feedback, Job, JobContent, Queue, Worker
@@ -36,6 +37,30 @@ class _AgeFilter(admin.SimpleListFilter):
         return queryset.filter(created_at__gte=timezone.now() - span) if span else queryset
 
 
+class _TaskFilter(admin.SimpleListFilter):
+    """By task, out of those there are: Django would ask a million rows which they name."""
+
+    title = parameter_name = "task"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, tasks.get(name).title) for name in tasks.names()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        return queryset.filter(task=self.value()) if self.value() else queryset
+
+
+class _QueueFilter(admin.SimpleListFilter):
+    """By queue, likewise."""
+
+    title = parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in settings.QUEUES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        return queryset.filter(queue=self.value()) if self.value() else queryset
+
+
 class _ContentInline(StackedInline):  # type: ignore[misc]
     model = JobContent
     can_delete = False
@@ -53,7 +78,7 @@ class JobAdmin(ActingAdmin, LongList):
     """Jobs, newest first."""
 
     list_display = ("short", "version", "status", "queue", "attempts", "created_at", "finished_at")
-    list_filter = ("status", "task", "queue", "bulk", _AgeFilter, "version")
+    list_filter = ("status", _TaskFilter, _QueueFilter, "bulk", _AgeFilter, "version")
     search_fields = ("=id", "=user__username")
     ordering = ("-created_at",)
     list_select_related = ("version",)
