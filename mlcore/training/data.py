@@ -39,17 +39,26 @@ def padded_length(length: int) -> int:
 
 
 def bucket_batches(
-    lengths: Sequence[int], *, tokens_per_batch: int, max_rows: int, generator: np.random.Generator
+    lengths: Sequence[int],
+    *,
+    tokens_per_batch: int,
+    max_rows: int,
+    generator: np.random.Generator,
+    neighbours: Sequence[int] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Indices of items, batched by like padded length and in random order.
 
-    Each batch holds about `tokens_per_batch` = rows x steps, rows a multiple of 8 where there are so many.
+    Each batch holds about `tokens_per_batch` = rows x steps, rows a multiple of 8 where there are so many. Of one
+    padded length, items whose `neighbours` values are close share a batch; without them chance decides.
     """
     rungs = np.array([padded_length(length) for length in lengths])
     batches: list[NDArray[np.int64]] = []
     left_over: list[NDArray[np.int64]] = []
     for rung in np.unique(rungs):
-        members = np.concatenate([*left_over, generator.permutation(np.flatnonzero(rungs == rung))])
+        members = generator.permutation(np.flatnonzero(rungs == rung))
+        if neighbours is not None:
+            members = members[np.argsort(np.asarray(neighbours)[members], kind="stable")]
+        members = np.concatenate([*left_over, members])
         rows = int(max(1, min(max_rows, tokens_per_batch // rung)))
         rows = rows - rows % 8 if rows >= 8 else rows
         full = len(members) - len(members) % rows

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from mlcore.errors import BundleError
+from mlcore.bundle import Bundle
+from mlcore.errors import BundleError, InvalidInput
+from mlcore.predictor import load_model
 from mlcore.training.process import checkpoint_root
 
 
@@ -51,6 +54,25 @@ class Run:
             f"python -m mlcore train {self.task} --variant {self.variant} --data DIR "
             f"--size {self.size} --seed {self.seed}{init} --out OUT"
         )
+
+    def first_bundle(self) -> Bundle | None:
+        """The bundle that the run goes on from, if it does; InvalidInput where that is another task's."""
+        if self.init is None:
+            return None
+        bundle = Bundle.open(self.init)
+        if bundle.task != self.task:
+            raise InvalidInput("init", f"{self.init} is a bundle of {bundle.task}, not of {self.task}.")
+        return bundle
+
+    def load_first(self, model: nn.Module) -> None:
+        """Give a new model the first bundle's weights, if there is one; InvalidInput where its sizes differ."""
+        bundle = self.first_bundle()
+        if bundle is not None:
+            try:
+                model.load_state_dict(load_model(bundle).state_dict())
+            except RuntimeError:
+                problem = f"{self.init} is of another size than --size {self.size}: its weights do not fit."
+                raise InvalidInput("init", problem) from None
 
     def progress(self, description: str) -> partial[Iterable[int]]:
         """A progress bar to hand to the trainer."""

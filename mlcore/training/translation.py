@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import sentencepiece
@@ -20,9 +19,9 @@ from mlcore.training.parallel_text import Pair
 
 Batch = dict[str, Tensor]
 LABEL_SMOOTHING = 0.1
-LONGEST = 96  # tokens of a training sentence
+LONGEST = 112  # tokens of a training sentence
 SAMPLED = 0.5  # of the sides of pairs that are cut into pieces at random (subword regularisation)
-ALPHA = 0.3
+ALPHA = 0.5  # at 0.3 sentences get 27 % longer, at 0.5 9 %
 
 
 class PairBatches:
@@ -46,13 +45,6 @@ class PairBatches:
         self.counts = [(shares[name], len(corpora[name])) for name in shares]
         self.symbols = {code: tokenizer.language_id(code) for code in {"en", *(pair.language for pair in self.pairs)}}
 
-    @cached_property
-    def lengths(self) -> NDArray[np.int32]:
-        """(N, 2): tokens of the English and of the other side, a symbol and eos included."""
-        sides = ([pair.english for pair in self.pairs], [pair.other for pair in self.pairs])
-        counts = [[len(ids) + 2 for ids in self.tokenizer.encode_all(side)] for side in sides]
-        return np.array(counts, dtype=np.int32).T
-
     def _draw(self, generator: np.random.Generator) -> NDArray[np.int64]:
         """(M, 2): pair and direction (1 is into English) of this epoch."""
         chosen: list[NDArray[np.int64]] = []
@@ -63,42 +55,46 @@ class PairBatches:
             chosen += [members] * int(whole) + [generator.permutation(members)[: int(part * count)]]
             first += count
         pairs = np.concatenate(chosen)
-        pairs = pairs[self.lengths[pairs].max(axis=1) <= LONGEST]
         return np.concatenate([np.stack([pairs, np.full_like(pairs, way)], axis=1) for way in (0, 1)])
 
     def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
-        """Batches of source (B, S) with lengths (B,), and target (B, T) from language symbol to eos."""
+        """Batches of source (B, S) with lengths (B,), and target (B, T) from language symbol to eos.
+
+        All sentences are cut first: batches are made of the lengths that they then have, or half of each is padding.
+        """
         generator = np.random.default_rng([self.seed, number])
         sentencepiece.set_random_generator_seed(self.seed * 1_000 + number)
         drawn = self._draw(generator)
-        lengths = self.lengths[drawn[:, 0]]
+        sampled = generator.random((len(drawn), 2)) < self.sampled
+        rows = [self._encode(int(pair), int(way), sides) for (pair, way), sides in zip(drawn, sampled, strict=True)]
+        rows = [row for row in rows if max(map(len, row)) <= LONGEST]
+        lengths = np.array([(len(source), len(target)) for source, target in rows]).reshape(-1, 2)
         batches = bucket_batches(
             lengths.max(axis=1).tolist(),
             tokens_per_batch=self.tokens_per_batch[min(number, len(self.tokens_per_batch) - 1)],
             max_rows=512,
             generator=generator,
+            neighbours=(lengths[:, 0] - lengths[:, 1]).tolist(),
         )
         for indices in batches[skip:]:
-            yield self._batch(drawn[indices], generator)
+            sources, targets = zip(*(rows[i] for i in indices), strict=True)
+            counts = torch.tensor([len(source) for source in sources])
+            yield {"source": pad(sources), "lengths": counts, "target": pad(targets)}
 
-    def _batch(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> Batch:
-        sources, targets = [], []
-        sampled = generator.random((len(drawn), 2)) < self.sampled
-        for (index, way), (first, second) in zip(drawn, sampled, strict=True):
-            pair = self.pairs[index]
-            texts = (pair.other, pair.english) if way else (pair.english, pair.other)
-            symbol = self.symbols["en" if way else pair.language]
-            source, target = (
-                (self.tokenizer.sample(text, ALPHA) if drawn_ else self.tokenizer.encode(text))[: LONGEST + 24]
-                for text, drawn_ in zip(texts, (first, second), strict=True)
-            )
-            sources.append([symbol, *source, self.tokenizer.eos_id])
-            targets.append([symbol, *target, self.tokenizer.eos_id])
-        lengths = torch.tensor([len(row) for row in sources])
-        return {"source": pad(sources), "lengths": lengths, "target": pad(targets)}
+    def _encode(self, index: int, way: int, sampled: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Source and target of a pair, both from the target's language symbol to eos."""
+        pair = self.pairs[index]
+        texts = (pair.other, pair.english) if way else (pair.english, pair.other)
+        symbol, eos = self.symbols["en" if way else pair.language], self.tokenizer.eos_id
+        pieces = [
+            self.tokenizer.sample(text, ALPHA) if drawn else self.tokenizer.encode(text)
+            for text, drawn in zip(texts, sampled, strict=True)
+        ]
+        source, target = (np.array([symbol, *ids, eos], dtype=np.int32) for ids in pieces)
+        return source, target
 
 
-def pad(rows: Sequence[Sequence[int]]) -> Tensor:
+def pad(rows: Sequence[Sequence[int] | NDArray[np.int32]]) -> Tensor:
     """(B, T), zeros behind each row; T one of a few lengths."""
     longest = padded_length(max(map(len, rows)))
     out = np.zeros((len(rows), longest), dtype=np.int64)

@@ -10,10 +10,16 @@ import pytest
 import torch
 from torch import nn
 
+from mlcore.bundle import Bundle
+from mlcore.errors import InvalidInput
 from mlcore.models.recurrent import BiLSTM, LockedDropout, reverse_within_length
 from mlcore.training.data import bucket_batches, padded_length
 from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy
+from mlcore.training.parallel_text import Pair
+from mlcore.training.recipes import translation
+from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer, learning_rate
+from mlcore.training.translation import PairBatches
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -76,6 +82,66 @@ def test_buckets_hold_every_item_once_and_few_shapes() -> None:
     assert sorted(np.concatenate(batches).tolist()) == list(range(2_000))
     shapes = {(len(rows), padded_length(max(lengths[i] for i in rows))) for rows in batches}
     assert len(shapes) < 60
+
+
+def test_neighbours_share_a_batch() -> None:
+    lengths, others = [8] * 200, list(range(200))
+    arguments = {"tokens_per_batch": 80, "max_rows": 64, "generator": np.random.default_rng(1)}
+    for rows in bucket_batches(lengths, neighbours=others, **arguments):  # type: ignore[arg-type]
+        assert max(rows) - min(rows) < len(rows)
+
+
+def test_batches_of_sentence_pairs_hold_all_of_them_both_ways_and_little_padding() -> None:
+    tokenizer = translation.SubwordTokenizer(translation.toy()[1]["tokenizer.model"])
+    words = [
+        "The",
+        "dog",
+        "sleeps",
+        "on",
+        "good",
+        "days",
+        "and",
+        "runs",
+        "in",
+        "the",
+        "garden",
+        "when",
+        "it",
+        "is",
+        "dark",
+    ]
+    counts = [(3 + i % 11, 3 + (i + i // 11) % 11) for i in range(600)]
+    pairs = [Pair("de", " ".join(words[:one]), " ".join(words[:other])) for one, other in counts]
+    batches = PairBatches({"a": pairs}, {"a": 1.0}, tokenizer, tokens_per_batch=[1_500], seed=1)
+    whole = list(batches.epoch(0, skip=0))
+    assert sum(len(batch["source"]) for batch in whole) == 2 * len(pairs)
+    cells = sum(batch[side].numel() for batch in whole for side in ("source", "target"))
+    real = sum(int((batch[side] != 0).sum()) for batch in whole for side in ("source", "target"))
+    assert real > 0.75 * cells
+    rest = list(batches.epoch(0, skip=3))
+    assert all(torch.equal(one["target"], other["target"]) for one, other in zip(whole[3:], rest, strict=True))
+
+
+def _run(bundle: Bundle, task: str) -> Run:
+    return Run(task=task, variant="multi", data=Path("data"), size="tiny", out=Path("out"), init=bundle.path)
+
+
+def test_a_run_goes_on_from_the_weights_of_a_bundle(tiny_bundles: dict[str, Bundle]) -> None:
+    torch.manual_seed(9)
+    given = translation.toy()[0]
+    model = translation.Model(given.config)
+    _run(tiny_bundles["translation"], "translation").load_first(model)
+    for name, value in given.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_run_refuses_a_bundle_that_does_not_fit(tiny_bundles: dict[str, Bundle]) -> None:
+    model, _, _ = translation.toy()
+    with pytest.raises(InvalidInput, match="bundle of sentiment-analysis, not of translation"):
+        _run(tiny_bundles["sentiment-analysis"], "translation").load_first(model)
+    with pytest.raises(InvalidInput, match="another size"):
+        _run(tiny_bundles["translation"], "translation").load_first(nn.Linear(2, 2))
 
 
 class _Numbers:

@@ -7,6 +7,8 @@
 4. `again`: as 2 on the tuned encoder's features.
 5. `reward`: self-critical training on CIDEr-D.
 
+With `--init` the first is left out: the bundle has read its texts.
+
 `base` leaves 3 and 4 out: the encoder of the tagger knows these photos' words already, and 500 steps of 3 (45 minutes
 of two cores) scored less than the frozen encoder had (CIDEr .553 against .577 on 500 dev photos). `words` ends when two
 evaluations were no better, here after five epochs. `reward` needs the pushed policy to be the one that was drawn from,
@@ -21,40 +23,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import mlcore
 from mlcore.bundle import WEIGHTS
 from mlcore.models import cnn
-from mlcore.models.attention_captioner import Config, Decoder, Model
+from mlcore.models.attention_captioner import Config, Model
 from mlcore.predictor import Predictor
 from mlcore.text import Vocabulary
 from mlcore.training import caption_card, caption_evaluation, caption_scores
-from mlcore.training.captioning import (
-    Batch,
-    PhotoBatches,
-    PixelBatches,
-    SelfCritical,
-    TextBatches,
-    caption_loss,
-    encode,
-    nats_per_word,
-    pad,
-    search,
-)
+from mlcore.training.caption_stages import LONGEST, Size, Stages
+from mlcore.training.captioning import Batch, SelfCritical, caption_loss, encode, pad, search
 from mlcore.training.photos import Photo, caption_texts, captioned
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
-from mlcore.training.trainer import Settings, Trainer
+from mlcore.training.trainer import Settings
 from mlcore.training.vision import continue_encoder, encoder_features, start_encoder
 
 logger = logging.getLogger(__name__)
@@ -65,7 +53,6 @@ LICENCE = (
     "Weights for research and education, not commercial: trained on Flickr8k photos and on Flickr30k and COCO "
     "captions; the encoder began as google's EfficientNet-Lite2 (Apache-2.0). See the card."
 )
-LONGEST = 24  # words of a training caption
 INT8 = tuple(
     f"decoder.{name}"
     for name in (
@@ -74,26 +61,6 @@ INT8 = tuple(
     )
 )
 BUNDLES = Path(mlcore.__file__).parent / "bundles"
-
-
-@dataclass(frozen=True)
-class Size:
-    """Constants of one size of run."""
-
-    model: dict[str, Any]
-    min_count: int
-    english: Settings
-    words: Settings
-    together: Settings
-    again: Settings
-    reward: Settings
-    start: str = "image-tagging/en"  # bundle that the encoder comes from; empty: ImageNet
-    frozen_blocks: int = 7  # of the encoder, that learn in the last tenth of `together` only
-    photos_per_batch: int = 16
-    tokens_per_batch: int = 2_048
-    photos: int = 0  # use only so many; 0 takes all
-    texts: int = 0
-    dev_photos: int = 500  # of val, to choose the best evaluation
 
 
 def _settings(steps: int, max_lr: float, evaluate_every: int, patience: int = 0) -> Settings:
@@ -139,101 +106,13 @@ SIZES = {
 }
 
 
-@dataclass
-class _Stages:
-    """One run: what all its stages share."""
-
-    run: Run
-    size: Size
-    vocabulary: Vocabulary
-    train: list[Photo]
-    dev: list[Photo]
-    captions: list[list[NDArray[np.int64]]]
-
-    def fit(
-        self,
-        name: str,
-        module: nn.Module,
-        batches: Any,
-        loss: Callable[[Any, Batch], Tensor],
-        evaluate: Callable[[Any], dict[str, float]],
-        monitor: str = "cider",
-        groups: Any = None,
-    ) -> None:
-        """Train a module through one stage and note its time."""
-        settings: Settings = getattr(self.size, name)
-        trainer = Trainer(
-            module,
-            settings=replace(settings, seed=self.run.seed),
-            batches=batches,
-            loss=loss,
-            evaluate=evaluate,
-            monitor=monitor,
-            folder=self.run.folder / name,
-            groups=groups,
-            progress=self.run.progress(name),
-        )
-        trainer.fit(resume=self.run.resume)
-        self.run.record(name, trainer.state.seconds)
-
-    def scores(self, decoder: Decoder, features: Tensor, beam_size: int = 3) -> dict[str, float]:
-        """BLEU and CIDEr on the dev photos; features (N, P, F)."""
-        found = search(decoder, features, beam_size=beam_size)
-        words = [self.vocabulary.decode(hypothesis.tokens) for hypothesis in found]
-        return caption_scores.score(words, [photo.captions for photo in self.dev])
-
-    def on_features(self, name: str, model: Model, loss: Callable[[Any, Batch], Tensor]) -> None:
-        """A stage of the decoder alone, on the frozen encoder's features."""
-        model.eval()
-        features, dev = (encoder_features(self.run.folder, model.encoder, photos) for photos in (self.train, self.dev))
-        plain = torch.from_numpy(dev[:, 0].astype(np.float32))
-        batches = PhotoBatches(features, self.captions, photos=self.size.photos_per_batch, seed=self.run.seed)
-        self.fit(name, model.decoder, batches, loss, lambda decoder: self.scores(decoder, plain))
-
-    def on_photos(self, name: str, model: Model) -> None:
-        """A stage of encoder and decoder on augmented photos."""
-        side = model.config.image_size
-        pixels = torch.from_numpy(np.stack([photo.pixels(side) for photo in self.dev]))
-
-        def evaluate(whole: Model) -> dict[str, float]:
-            features = torch.cat([whole.encoder(part) for part in pixels.split(32)])
-            return self.scores(whole.decoder, features)
-
-        early, late = model.encoder.split(self.size.frozen_blocks)
-        last = int(0.9 * getattr(self.size, name).steps)
-        self.fit(
-            name,
-            model,
-            PixelBatches(
-                self.train, self.captions, per_batch=self.size.photos_per_batch, seed=self.run.seed, side=side
-            ),
-            lambda whole, batch: caption_loss(whole.decoder, batch, whole.encoder(batch["images"])),
-            evaluate,
-            groups=[(list(model.decoder.parameters()), 1.0, 0), (late, 0.2, 0), (early, 0.2, last)],
-        )
-
-
-def _english(stages: _Stages, decoder: Decoder, texts: list[tuple[str, ...]]) -> None:
-    """The decoder as a language model of captions; a fiftieth of the texts is held out."""
-    encoded = encode(stages.vocabulary, texts, LONGEST)
-    order = np.random.default_rng(stages.run.seed).permutation(len(encoded))
-    held_out = min(2_000, len(encoded) // 10)
-    dev = [pad([encoded[i] for i in part]) for part in np.array_split(order[:held_out], max(1, held_out // 100))]
-
-    def evaluate(module: Decoder) -> dict[str, float]:
-        return {"minus_nats": -nats_per_word(module, dev)}
-
-    batches = TextBatches(
-        [encoded[i] for i in order[held_out:]], tokens_per_batch=stages.size.tokens_per_batch, seed=stages.run.seed
-    )
-    stages.fit("english", decoder, batches, caption_loss, evaluate, "minus_nats")
-
-
 def _start(run: Run, size: Size, vocabulary: Vocabulary) -> Model:
     config = Config(vocab_size=len(vocabulary), **size.model)
     torch.manual_seed(run.seed)
     model = Model(config)
-    if size.start:
+    if run.init:
+        run.load_first(model)
+    elif size.start:
         continue_encoder(model.encoder, BUNDLES / size.start / WEIGHTS)
     else:
         start_encoder(model.encoder, run.data)
@@ -246,12 +125,17 @@ def train_model(run: Run) -> tuple[Model, Vocabulary]:
     photos, dev = captioned(run.data, "train")[: size.photos or None], captioned(run.data, "val")[: size.dev_photos]
     texts = caption_texts(run.data)[: size.texts or None]
     own = [caption for photo in photos for caption in photo.captions]
-    vocabulary = Vocabulary.train([*own, *texts], min_count=size.min_count)
+    first = run.first_bundle()
+    if first is not None:
+        vocabulary = Vocabulary.from_bytes(first.read("words.txt"))
+    else:
+        vocabulary = Vocabulary.train([*own, *texts], min_count=size.min_count)
     logger.info("%d photos, %d words, vocabulary of %d", len(photos), sum(map(len, own)), len(vocabulary))
     captions = [encode(vocabulary, photo.captions, LONGEST) for photo in photos]
-    stages = _Stages(run, size, vocabulary, photos, dev, captions)
+    stages = Stages(run, size, vocabulary, photos, dev, captions)
     model = _start(run, size, vocabulary)
-    _english(stages, model.decoder, [*texts, *own])
+    if first is None:
+        stages.english(model.decoder, [*texts, *own])
     stages.on_features("words", model, caption_loss)
     if size.together.steps:
         stages.on_photos("together", model)

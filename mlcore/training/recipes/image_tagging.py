@@ -97,7 +97,10 @@ SIZES = {
 def _start(run: Run, size: Size, labels: Labels) -> Model:
     torch.manual_seed(run.seed)
     model = Model(Config(num_labels=len(labels.names), sets=labels.members, **size.model))
-    start_encoder(model.encoder, run.data)
+    if run.init:
+        run.load_first(model)
+    else:
+        start_encoder(model.encoder, run.data)
     return model
 
 

@@ -181,11 +181,8 @@ def _limited(sources: list[Source], limit: int) -> list[Source]:
     return [replace(source, examples=source.examples[:limit]) for source in sources] if limit else sources
 
 
-def _start(run: Run) -> tuple[WordTokenizer, Model]:
+def _start(bundle: Bundle) -> tuple[WordTokenizer, Model]:
     """Vocabulary and weights of the bundle that the run goes on from; its language model need not be learnt again."""
-    bundle = Bundle.open(run.init)  # type: ignore[arg-type]
-    if bundle.task != run.task:
-        raise InvalidInput("init", f"{run.init} is a bundle of {bundle.task}, not of {run.task}.")
     found = load_model(bundle)
     assert isinstance(found, Model)
     model = Model(replace(found.config, temperature=1.0))
@@ -213,7 +210,8 @@ def train(run: Run) -> Path:
     sources = _limited(corpora.training_sources(run.data), size.texts)
     texts = corpora.unlabelled_texts(run.data)
     texts = texts[: 5 * size.texts] if size.texts else texts
-    tokenizer, model = _start(run) if run.init else _read_first(run, size, texts)
+    first = run.first_bundle()
+    tokenizer, model = _start(first) if first else _read_first(run, size, texts)
     dev = corpora.dev_sets(run.data)
     dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
     encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]

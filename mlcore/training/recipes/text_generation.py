@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlcore.bundle import Bundle
 from mlcore.models.lstm_language_model import Config, Model
-from mlcore.predictor import Predictor, load_model
+from mlcore.predictor import Predictor
 from mlcore.subwords import TextTokenizer
 from mlcore.tasks.text_generation import VOICES
 from mlcore.training import language_card
@@ -105,10 +104,11 @@ def _books(run: Run, size: Size, tokenizer: TextTokenizer) -> list[tuple[int, ND
     return found
 
 
-def _tokenizer(run: Run, size: Size, init: Bundle | None) -> TextTokenizer:
+def _tokenizer(run: Run, size: Size) -> TextTokenizer:
     path = run.folder / "tokenizer.model"
-    if init is not None:
-        return TextTokenizer(init.read("tokenizer.model"))
+    first = run.first_bundle()
+    if first is not None:
+        return TextTokenizer(first.read("tokenizer.model"))
     if not (run.resume and path.exists()):
         run.folder.mkdir(parents=True, exist_ok=True)
         lines = (
@@ -125,17 +125,14 @@ def _tokenizer(run: Run, size: Size, init: Bundle | None) -> TextTokenizer:
 def train(run: Run) -> Path:
     """The whole recipe; returns the folder of the finished bundle."""
     size = (YARDSTICKS if run.variant == YARDSTICK else SIZES)[run.size]
-    init = Bundle.open(run.init) if run.init else None
-    tokenizer = _tokenizer(run, size, init)
+    tokenizer = _tokenizer(run, size)
     books = _books(run, size, tokenizer)
     logger.info(
         "%d books, %d tokens, vocabulary of %d", len(books), sum(map(len, (b for _, b in books))), tokenizer.vocab_size
     )
     torch.manual_seed(run.seed)
     model = Model(Config(vocab_size=tokenizer.vocab_size, voices=_voices(run), **size.model))
-    if init is not None:
-        model.load_state_dict(load_model(init).state_dict())
-        model.requires_grad_(True)
+    run.load_first(model)
     held = [
         (number, texts(run.data, voice, "valid", limit=size.dev_characters)[0])
         for number, voice in enumerate(_voices(run))
