@@ -1,20 +1,17 @@
 """Beam search over many rows at once, for decoders whose answers follow a source.
 
-The search of `mlcore.decoding` walks rows one by one, for groups that must differ; this one is a few tensor operations
-a step, with length normalisation and coverage (Wu et al. 2016, https://arxiv.org/abs/1609.08144) and symbols that must
-be carried over.
+The search of `mlcore.decoding` is for groups that must differ; this one has length normalisation and coverage (Wu et
+al. 2016, https://arxiv.org/abs/1609.08144), symbols that must be carried over, and leaves rows out as they end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
-from mlcore.decoding import Hypothesis, State, Step, choose_rows, length_factor
-
-_NEVER = -1e9
+from mlcore.decoding import NEVER, Hypothesis, State, Step, block_runs, choose_beams, choose_rows, length_factor
 
 
 def search(
@@ -31,13 +28,15 @@ def search(
     counted: Sequence[int] = (),
     budget: Tensor | None = None,
     block_ngram: int = 4,
+    fixed: Collection[str] = (),
 ) -> list[list[Hypothesis]]:
     """For each row its `beam_size` best hypotheses, the best first.
 
     `first` (N,) are the tokens that the rows start from; `max_lengths` bounds each row's answer, eos included. A token
     of `counted` may come as often as `budget` (N, C) says, and an answer ends only when all of them have come. With
     `coverage_penalty`, the state's `seen` (N, S) holds how much attention each place of `mask` (N, S) was given. No run
-    of `block_ngram` tokens comes twice. Scores are log-probabilities over length ** penalty, coverage included.
+    of `block_ngram` tokens comes twice. `fixed` names what in the state is the same at all steps of a row. Scores are
+    log-probabilities over length ** penalty, coverage included.
     """
     search_ = _Search(beam_size, list(max_lengths), length_penalty, coverage_penalty)
     rows = len(max_lengths)
@@ -45,7 +44,7 @@ def search(
     owner = torch.arange(rows, device=device)  # the rows still searched
     state = choose_rows(state, owner.repeat_interleave(beam_size))
     last = first.repeat_interleave(beam_size)
-    scores = torch.full((rows, beam_size), _NEVER, device=device)
+    scores = torch.full((rows, beam_size), NEVER, device=device)
     scores[:, 0] = 0.0  # all beams of a row start alike: only the first one counts
     tokens = torch.zeros(rows, beam_size, 0, dtype=torch.long, device=device)
     left = budget.repeat_interleave(beam_size, dim=0).clone() if budget is not None and counted else None
@@ -54,13 +53,13 @@ def search(
     for length in range(1, max(max_lengths) + 1):
         log_p, state = step(last, state)  # (n * beam, V)
         log_p = log_p.float()
-        log_p[:, banned] = _NEVER
+        log_p[:, banned] = NEVER
         if length == 1:
-            log_p[:, eos_id] = _NEVER  # an answer has at least one token
+            log_p[:, eos_id] = NEVER  # an answer has at least one token
         if left is not None:
-            log_p[:, marks] = torch.where(left > 0, log_p[:, marks], _NEVER)
-            log_p[:, eos_id] = torch.where((left > 0).any(dim=1), _NEVER, log_p[:, eos_id])
-        _block(log_p, tokens.flatten(0, 1), block_ngram, marks)
+            log_p[:, marks] = torch.where(left > 0, log_p[:, marks], NEVER)
+            log_p[:, eos_id] = torch.where((left > 0).any(dim=1), NEVER, log_p[:, eos_id])
+        block_runs(log_p, tokens.flatten(0, 1), block_ngram, marks)
         vocabulary = log_p.shape[1]
         total = scores[..., None] + log_p.view(len(owner), beam_size, vocabulary)
         best, place = total.flatten(1).topk(2 * beam_size, dim=1)  # (n, 2 * beam)
@@ -70,7 +69,7 @@ def search(
         # the best `beam_size` that go on; each step has enough, as eos is one token of many
         order = ends.to(torch.int8).sort(dim=1, stable=True).indices[:, :beam_size]
         scores, beam, token = (x.gather(1, order) for x in (best, beam, token))
-        scores = scores.masked_fill(token == eos_id, _NEVER)
+        scores = scores.masked_fill(token == eos_id, NEVER)
         tokens = torch.cat([tokens.gather(1, beam[..., None].expand(-1, -1, tokens.shape[2])), token[..., None]], dim=2)
         going = search_.going(owner.tolist(), scores, length)
         search_.cut(owner.tolist(), scores, tokens, going, state, beam, length)
@@ -80,22 +79,11 @@ def search(
         source = (keep[:, None] * beam_size + beam[keep]).flatten()
         owner, scores, tokens = owner[keep], scores[keep], tokens[keep]
         last = token[keep].flatten()
-        state = choose_rows(state, source)
+        # memory of the source is most of the state: it is moved only when a row has left
+        state = choose_rows(state, source) if not all(going) else choose_beams(state, source, fixed)
         if left is not None:
             left = left.index_select(0, source) - (last[:, None] == marks).to(left.dtype)
     return search_.answers()
-
-
-def _block(log_p: Tensor, tokens: Tensor, size: int, exempt: Tensor) -> None:
-    """Forbid, in place, tokens that would repeat a run of `size` tokens, but for those exempt; tokens (M, T)."""
-    if size < 2 or tokens.shape[1] < size:
-        return
-    runs = tokens.unfold(1, size, 1)  # (M, T - size + 1, size)
-    same = (runs[:, :, :-1] == tokens[:, None, 1 - size :]).all(dim=2)
-    row, place = same.nonzero(as_tuple=True)
-    again = runs[row, place, -1]
-    free = ~torch.isin(again, exempt)
-    log_p[row[free], again[free]] = _NEVER
 
 
 class _Search:
@@ -111,7 +99,7 @@ class _Search:
         """Keep the hypotheses that ended at this step."""
         for row, rank in ends.nonzero().tolist():
             score = float(best[row, rank])
-            if score <= _NEVER / 2 or rank >= self.beam_size:
+            if score <= NEVER / 2 or rank >= self.beam_size:
                 continue
             place = int(beam[row, rank])
             self._add(owner[row], tokens[row, place].tolist(), score, state, row * self.beam_size + place, length)
@@ -126,7 +114,7 @@ class _Search:
     def going(self, owner: list[int], scores: Tensor, length: int) -> list[bool]:
         """Whether each row is to be searched on: not all its hypotheses have ended, and it may be longer."""
         return [
-            best > _NEVER / 2 and length < self.max_lengths[row] and len(self.done[row]) < self.beam_size
+            best > NEVER / 2 and length < self.max_lengths[row] and len(self.done[row]) < self.beam_size
             for row, best in zip(owner, scores.max(dim=1).values.tolist(), strict=True)
         ]
 
@@ -145,7 +133,7 @@ class _Search:
             if going[place] or self.done[row]:
                 continue
             for rank, score in enumerate(scores[place].tolist()):
-                if score > _NEVER / 2 or rank == 0:
+                if score > NEVER / 2 or rank == 0:
                     origin = place * self.beam_size + int(beam[place, rank])
                     self._add(row, tokens[place, rank].tolist(), score, state, origin, length)
 

@@ -20,7 +20,7 @@ from mlcore import decoding
 from mlcore.batching import Batch
 from mlcore.models import cnn
 from mlcore.models.attention import Look, PlaceAttention
-from mlcore.models.recurrent import LockedDropout
+from mlcore.models.recurrent import LSTM, LockedDropout
 
 State = tuple[Tensor, Tensor, Tensor, Tensor]  # h and c (1, B, H) of the lower and of the upper layer
 
@@ -81,6 +81,7 @@ class Model(nn.Module):
                 length_penalty=config.length_penalty,
                 block_ngram=config.block_ngram,
                 diversity=config.diversity,
+                fixed=("places", "keys"),
             )
             answers = []
             for row, candidates in enumerate(found):
@@ -104,12 +105,12 @@ class Decoder(nn.Module):
         self.config = config
         hidden = config.hidden_dim
         self.embedding = nn.Embedding(config.vocab_size, config.embed_dim, padding_idx=0)
-        self.words = nn.LSTM(config.embed_dim, hidden, batch_first=True)
+        self.words = LSTM(config.embed_dim, hidden)
         self.attention = PlaceAttention(
             config.feature_dim, hidden, config.attention_dim, dropout=config.feature_dropout
         )
         self.unseen = nn.Parameter(torch.zeros(hidden))  # the context of a caption without its photo
-        self.seen = nn.LSTM(2 * hidden, hidden, batch_first=True)
+        self.seen = LSTM(2 * hidden, hidden)
         self.out = nn.Linear(2 * hidden, config.embed_dim)  # upper hidden state and context -> the embedding's width
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.dropout = LockedDropout(config.dropout)

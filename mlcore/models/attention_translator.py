@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mlcore import beam
 from mlcore.batching import Batch
 from mlcore.decoding import Hypothesis, State
-from mlcore.models.recurrent import LockedDropout, length_mask, reverse_within_length
+from mlcore.models.recurrent import LSTM, LockedDropout, length_mask, reverse_within_length
 
 Recurrent = tuple[Tensor, Tensor, Tensor, Tensor]  # h and c (1, B, H) of the lower and of the upper layer
 Memory = tuple[Tensor, Tensor, Tensor]  # values and keys (B, S, H) of the source, mask (B, S)
@@ -151,6 +151,7 @@ class Model(nn.Module):
             forbidden=(0, 1, 2, *config.language_ids),
             counted=config.mark_ids,
             budget=budget,
+            fixed=("values", "keys", "mask"),
         )
 
 
@@ -161,9 +162,7 @@ class Encoder(nn.Module):
         super().__init__()
         width = 2 * config.encoder_dim
         sizes = [config.embed_dim, *[width] * (config.encoder_layers - 1)]
-        self.ahead, self.back = (
-            nn.ModuleList(nn.LSTM(size, config.encoder_dim, batch_first=True) for size in sizes) for _ in range(2)
-        )
+        self.ahead, self.back = (nn.ModuleList(LSTM(size, config.encoder_dim) for size in sizes) for _ in range(2))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in sizes)
         self.dropout = LockedDropout(config.dropout)
 
@@ -185,11 +184,11 @@ class Decoder(nn.Module):
         super().__init__()
         hidden, source = config.hidden_dim, 2 * config.encoder_dim
         self.heads = config.heads
-        self.words = nn.LSTM(config.embed_dim, hidden, batch_first=True)
+        self.words = LSTM(config.embed_dim, hidden)
         self.query = nn.Linear(hidden, hidden)
         self.key = nn.Linear(source, hidden)
         self.value = nn.Linear(source, hidden)
-        self.seen = nn.LSTM(2 * hidden, hidden, batch_first=True)
+        self.seen = LSTM(2 * hidden, hidden)
         self.first = nn.Linear(source, 2 * hidden)
         self.norm_words, self.norm_seen = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.out = nn.Linear(2 * hidden, config.embed_dim)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mlcore.batching import Batch
 from mlcore.models import cnn
 from mlcore.models.attention import Look, PlaceAttention
+from mlcore.models.recurrent import LSTM
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Decoder(nn.Module):
         hidden = config.hidden_dim
         # labels, then one start for each set: it says whose habit of naming is asked for
         self.embedding = nn.Embedding(config.num_labels + len(config.sets), config.embed_dim)
-        self.tags = nn.LSTM(config.embed_dim, hidden, batch_first=True)
+        self.tags = LSTM(config.embed_dim, hidden)
         self.attention = PlaceAttention(
             config.feature_dim, hidden, config.attention_dim, dropout=config.feature_dropout
         )

@@ -223,6 +223,7 @@ def search(decoder: Decoder, features: Tensor, *, beam_size: int, **options: flo
                 max_length=config.max_words,
                 length_penalty=options.get("length_penalty", config.length_penalty),
                 block_ngram=config.block_ngram,
+                fixed=("places", "keys"),
             )
             found += [row[0] for row in rows]
     return found

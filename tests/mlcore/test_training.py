@@ -12,7 +12,7 @@ from torch import nn
 
 from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
-from mlcore.models.recurrent import BiLSTM, LockedDropout, reverse_within_length
+from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, reverse_within_length
 from mlcore.training.data import bucket_batches, padded_length
 from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy
 from mlcore.training.parallel_text import Pair
@@ -60,6 +60,15 @@ def test_padding_changes_no_output_of_a_bilstm() -> None:
     padded = torch.cat([x, torch.full((1, 4, 4), 9.0)], dim=1)
     for short, long in zip(layer(x, torch.tensor([5])), layer(padded, torch.tensor([5])), strict=True):
         torch.testing.assert_close(short, long[:, :5])
+
+
+def test_a_single_step_of_few_rows_is_that_of_torch() -> None:
+    torch.manual_seed(0)
+    ours, theirs = LSTM(5, 7), nn.LSTM(5, 7, batch_first=True)
+    theirs.load_state_dict(ours.state_dict())
+    for rows in (1, 3, LSTM.FEW + 1):
+        x, state = torch.randn(rows, 1, 5), (torch.randn(1, rows, 7), torch.randn(1, rows, 7))
+        torch.testing.assert_close(ours(x, state), theirs(x, state))
 
 
 def test_locked_dropout_has_one_mask_over_time() -> None:
