@@ -153,13 +153,28 @@ def _by_words(
     return [[round(float(value), 2) for value in row] for row in table]
 
 
-def origin(segment: JSON, row: Sequence[float]) -> str:
+def origins(text: str, segments: Sequence[JSON]) -> list[Cell]:
+    """Each word of a translated text with the source words that it looked at; part and step are its place."""
+    cells: list[Cell] = []
+    at = 0
+    for part, segment in enumerate(segments):
+        for step, (token, row) in enumerate(zip(segment["target_tokens"], segment["attention"], strict=True)):
+            start = text.find(token["text"], at)
+            if start < 0:
+                continue
+            cells += _kept(text, at, start)
+            at = start + len(token["text"])
+            cells.append(Cell(start, at, 0.0, _origin(segment, row), part, step))
+    return cells + _kept(text, at, len(text))
+
+
+def _origin(segment: JSON, row: Sequence[float]) -> str:
     """What a word of a translation came from, in words; `row` is its attention to the source words."""
     seen = [token["text"] for token, share in zip(segment["source_tokens"], row, strict=False) if share >= _SEEN]
     return f"from “{' … '.join(seen)}”" if seen else "from no single word"
 
 
-def kept_cells(text: str, start: int, end: int) -> list[Cell]:
+def _kept(text: str, start: int, end: int) -> list[Cell]:
     """What stands between translated words: list marks, numbers, whatever was left alone."""
     return [
         Cell(start + match.start(), start + match.end(), 0.0, "kept as it is")

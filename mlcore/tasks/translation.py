@@ -16,9 +16,9 @@ from mlcore.media import document
 from mlcore.media.fields import Document
 from mlcore.pairs import Pairs
 from mlcore.placeholders import is_kept_whole
-from mlcore.sentences import LONGEST, SEGMENT, Sentence, kept_cells, origin
+from mlcore.sentences import LONGEST, SEGMENT, Sentence, origins
 from mlcore.subwords import SubwordTokenizer
-from mlcore.task import JSON, Cell, Example, Item, Product, Strip, Task, register
+from mlcore.task import JSON, Example, Item, Product, Strip, Task, register
 
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle
@@ -244,21 +244,10 @@ class Translation(Task):
     def strip(self, inputs: JSON, output: JSON) -> Strip:
         """The translation, each word with the source words that it looked at."""
         text = output["translation_text"]
-        cells: list[Cell] = []
-        at = 0
-        for part, segment in enumerate(output["segments"]):
-            for step, (token, row) in enumerate(zip(segment["target_tokens"], segment["attention"], strict=True)):
-                start = text.find(token["text"], at)
-                if start < 0:
-                    continue
-                cells += kept_cells(text, at, start)
-                at = start + len(token["text"])
-                cells.append(Cell(start, at, 0.0, origin(segment, row), part, step))
-        cells += kept_cells(text, at, len(text))
         return Strip(
             text=text,
             kind="plain",
-            cells=cells,
+            cells=origins(text, output["segments"]),
             value="Where from",
             hint="Point at a word, or move with the arrow keys, to see what it came from.",
         )
