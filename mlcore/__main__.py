@@ -269,10 +269,18 @@ def _evaluate_file(module: Any, predictor: Any, options: argparse.Namespace) -> 
     if not hasattr(module, "evaluate_text"):
         raise CommandError(f"{predictor.task.name} cannot be evaluated on a plain text; leave --file out")
     try:
-        text = options.file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = options.file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise CommandError(f"{options.file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise CommandError(f"{options.file} cannot be read as UTF-8: {error}") from error
-    print(json.dumps(module.evaluate_text(predictor, text, options.options)))
+    if not text:
+        raise CommandError(f"{options.file} holds no text")
+    found = json.dumps(module.evaluate_text(predictor, text, options.options))
+    if options.output:
+        options.output.write_text(found + "\n", encoding="utf-8")
+    else:
+        print(found)
     return 0
 
 

@@ -224,7 +224,7 @@ class List(Field):
 
     def show(self, value: Any) -> Any:
         """Items as lines; what could not be read stays as it was typed."""
-        return "\n".join(map(str, value)) if isinstance(value, list) else value
+        return "\n".join(str(self.of.show(item)) for item in value) if isinstance(value, list) else value
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema: an array."""

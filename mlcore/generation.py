@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -25,8 +25,9 @@ from mlcore.task import JSON, Item
 
 Key = TypeVar("Key", bound=Hashable)
 STEP_S = 0.04  # tokens are made for so long before a step tells of them: a stop takes effect within it
-PROMPTS_A_STEP = 4  # new rows read in one step, so that running ones hardly wait
-TOP = 5
+READ_S = 0.04  # new prompts are read for so long in one step, so that running texts hardly wait
+READ_AT_ONCE = 128  # tokens
+TOP = 16  # likeliest tokens that a text is told of; it shows those of them that might have come
 
 
 class Continuation(Protocol):
@@ -43,7 +44,7 @@ class Continuation(Protocol):
         """Whether a token may come next."""
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        """Take the next token, its log-probability and the likeliest five with their probabilities."""
+        """Take the next token, its log-probability and the `TOP` likeliest with their probabilities."""
 
     def fresh(self) -> dict[str, Any]:
         """What came since this was asked last, as JSON; empty when nothing did."""
@@ -51,12 +52,26 @@ class Continuation(Protocol):
 
 @dataclass
 class _Lane:
-    """A continuation in the running batch."""
+    """A continuation in the running batch, or on its way into it."""
 
     text: Continuation
     options: Mapping[str, Any]
-    made: int = 0
-    recent: list[int] = field(default_factory=list)
+    made: int
+    recent: list[int]
+    tokens: list[int]  # to be read before the next one is made; the last of them is read by that step itself
+    read: int = 0
+    state: list[tuple[Tensor, Tensor]] | None = None  # of each layer h and c (1, 1, H), once something was read
+
+    @classmethod
+    def of(cls, text: Continuation, options: Mapping[str, Any]) -> _Lane:
+        """A text that begins, or is taken up where it was."""
+        written = list(text.written)
+        return cls(text, options, len(written), written[-256:], [*text.prompt, *written])
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it can join."""
+        return self.state is not None and self.read >= len(self.tokens) - 1
 
 
 class TokenEngine(Engine[Key]):
@@ -76,7 +91,7 @@ class TokenEngine(Engine[Key]):
         self.texts[key] = list(item.context.continuations)
         for text in self.texts[key]:
             if not text.finished:
-                self.waiting.append((key, _Lane(text, item.options, len(text.written), list(text.written)[-256:])))
+                self.waiting.append((key, _Lane.of(text, item.options)))
 
     def abort(self, key: Key) -> None:
         """Take a row out; its state goes with it."""
@@ -92,24 +107,19 @@ class TokenEngine(Engine[Key]):
         return self.predictor.task.postprocess(None, self.rows[key].item, self.predictor.assets)
 
     def step(self) -> list[tuple[Key, Event]]:
-        """Read the prompts of new rows, then make tokens for a while."""
+        """Read the prompts of new rows for a while, then make tokens for a while."""
         found: list[tuple[Key, Event]] = []
         with torch.inference_mode():
-            for _ in range(min(PROMPTS_A_STEP, len(self.waiting))):
-                key, lane = self.waiting.pop(0)
-                try:
-                    self._join(key, lane)
-                except Exception as error:
-                    found.append((key, Failed(error)))
-            end = time.monotonic() + STEP_S
-            while self.lanes:
-                failed = self._advance()
-                found += failed
+            end = time.monotonic() + READ_S
+            while self.waiting:
+                found += self._read()
                 if time.monotonic() >= end:
                     break
-        gone = {key for key, _ in found}
-        for key in gone:
-            self.abort(key)
+            end = time.monotonic() + STEP_S
+            while self.lanes:
+                found += self._advance()
+                if time.monotonic() >= end:
+                    break
         return found + [event for key in list(self.rows) for event in self._tell(key)]
 
     def _tell(self, key: Key) -> Iterator[tuple[Key, Event]]:
@@ -125,36 +135,54 @@ class TokenEngine(Engine[Key]):
             except Exception as error:
                 yield key, Failed(error)
 
-    def _join(self, key: Key, lane: _Lane) -> None:
-        """Read a prompt, and what was written before, but for its last token, which the next step reads."""
+    def _read(self) -> list[tuple[Key, Event]]:
+        """Read some tokens of the first text that waits; when all are read it joins, with those that begin alike."""
+        key, lane = self.waiting[0]
+        try:
+            self._read_some(lane)
+        except Exception as error:
+            self.abort(key)
+            return [(key, Failed(error))]
+        if lane.is_read:
+            for other, twin in self.waiting[1:]:
+                if other == key and twin.tokens == lane.tokens:
+                    twin.read, twin.state = lane.read, lane.state
+            joining = [(other, twin) for other, twin in self.waiting if twin.is_read]
+            self.waiting = [(other, twin) for other, twin in self.waiting if not twin.is_read]
+            for other, twin in joining:
+                self._join(other, twin)
+        return []
+
+    def _read_some(self, lane: _Lane) -> None:
         device = self.predictor.device
-        tokens = [*lane.text.prompt, *lane.text.written]
         model: Any = self.predictor.model
-        state = None
-        for start in range(0, len(tokens) - 1, 512):
-            piece = torch.tensor([tokens[start : min(start + 512, len(tokens) - 1)]], device=device)
-            _, state = model(piece, torch.full_like(piece, lane.text.voice), state)
-        if state is None:
-            state = [
-                (
-                    torch.zeros(1, 1, layer.hidden_size, device=device),
-                    torch.zeros(1, 1, layer.hidden_size, device=device),
-                )
-                for layer in model.layers.layers
-            ]
-        last = torch.tensor([tokens[-1]], device=device)
+        piece = lane.tokens[lane.read : min(lane.read + READ_AT_ONCE, len(lane.tokens) - 1)]
+        if piece:
+            tokens = torch.tensor([piece], device=device)
+            _, lane.state = model(tokens, torch.full_like(tokens, lane.text.voice), lane.state)
+            lane.read += len(piece)
+        if lane.state is None:
+            sizes = [layer.hidden_size for layer in model.layers.layers]
+            zeros = [torch.zeros(1, 1, size, device=device) for size in sizes]
+            lane.state = [(zero, zero) for zero in zeros]
+
+    def _join(self, key: Key, lane: _Lane) -> None:
+        """Put a text whose beginning is read into the running batch."""
+        assert lane.state is not None
+        last = torch.tensor([lane.tokens[-1]], device=self.predictor.device)
         if self.lanes and self.last is not None:
             self.state = [
                 (torch.cat([h, new_h], dim=1), torch.cat([c, new_c], dim=1))
-                for (h, c), (new_h, new_c) in zip(self.state, state, strict=True)
+                for (h, c), (new_h, new_c) in zip(self.state, lane.state, strict=True)
             ]
             self.last = torch.cat([self.last, last])
         else:
-            self.state, self.last = state, last
+            self.state, self.last = lane.state, last
+        lane.state = None
         self.lanes.append((key, lane))
 
     def _advance(self) -> list[tuple[Key, Event]]:
-        """One token for every row."""
+        """One token for every row; one that cannot go on is taken out."""
         assert self.last is not None
         model: Any = self.predictor.model
         voices = torch.tensor([lane.text.voice for _, lane in self.lanes], device=self.last.device)
@@ -184,7 +212,9 @@ class TokenEngine(Engine[Key]):
             chosen.append(token)
         self.last = torch.tensor(chosen, device=self.last.device)
         self._keep([not lane.text.finished for _, lane in self.lanes])
-        return failed
+        for key, _ in failed:
+            self.abort(key)
+        return list(dict(failed).items())
 
     def _keep(self, kept: list[bool]) -> None:
         """Drop lanes, and their rows of the state."""
@@ -198,9 +228,10 @@ class TokenEngine(Engine[Key]):
         self.last = self.last.index_select(0, rows)
 
 
-def uniform(seed: int, number: int, position: int) -> float:
-    """A number from 0 to 1 that depends on nothing but these three."""
-    digest = hashlib.blake2b(f"{seed}/{number}/{position}".encode(), digest_size=8).digest()
+def uniform(seed: int, number: int, position: int, again: int = 0) -> float:
+    """A number from 0 to 1 that depends on nothing but these; `again` counts draws that were refused."""
+    name = f"{seed}/{number}/{position}" + (f"/{again}" if again else "")
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64
 
 
@@ -216,26 +247,34 @@ def draw(
 
     Temperature 0 takes the likeliest. Otherwise candidates are narrowed by top-k, then top-p (Holtzman et al. 2020,
     https://arxiv.org/abs/1904.09751) and min-p, and one is drawn by inverting their distribution, the likeliest first.
-    A candidate that `allows` refuses is passed over.
+    What `allows` refuses has no probability: the others are narrowed and drawn from as if it were not there.
     """
     scores = logits.astype(np.float64)
     penalty = options["repetition_penalty"]
     if penalty != 1.0 and recent:
         seen = np.unique(np.asarray(recent))
         scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
-    if options["temperature"] == 0:
+    if options["temperature"] < _COLDEST:
         best = itertools.chain(_likeliest(scores, _HEAD), _likeliest(scores, len(scores)))
         return next((int(token) for token in best if allows(int(token))), int(scores.argmax()))
-    order, weights = _candidates(scores / options["temperature"], options)
-    share = uniform(options["seed"], *position)
-    while weights.sum() > 0:
-        place = min(int(np.searchsorted(np.cumsum(weights), share * weights.sum(), side="right")), len(order) - 1)
-        if allows(int(order[place])):
-            return int(order[place])
-        weights[place] = 0.0
-    return next((int(token) for token in _likeliest(scores, len(scores)) if allows(int(token))), int(order[0]))
+    scores /= options["temperature"]
+    for again in range(len(scores)):
+        if again == _REFUSALS:  # next to nothing may come, as in the middle of a character: ask for all at once
+            scores[[not allows(token) for token in range(len(scores))]] = -np.inf
+        if not np.isfinite(scores.max()):
+            break
+        order, weights = _candidates(scores, options)
+        share = uniform(options["seed"], *position, again)
+        place = int(np.searchsorted(np.cumsum(weights), share * weights.sum(), side="right"))
+        token = int(order[min(place, int(np.count_nonzero(weights)) - 1)])
+        if allows(token):
+            return token
+        scores[token] = -np.inf
+    return int(logits.argmax())
 
 
+_REFUSALS = 32
+_COLDEST = 1e-3  # temperatures below are 0: dividing by them leaves one token anyway, or overflows
 _HEAD = 256  # candidates that are sorted; more only where the options let more in
 
 

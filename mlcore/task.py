@@ -186,6 +186,14 @@ class Task(ABC):
         """A part as it is known, with what a step added to it."""
         return fresh
 
+    def output_of_partial(self, options: JSON, partial: JSON) -> JSON | None:
+        """The output of a job that was stopped while no worker held it, where half an answer is worth keeping."""
+        return None
+
+    def for_self_test(self, options: JSON) -> JSON:
+        """The options with which a bundle stores the answers to its examples: small, and the same on any machine."""
+        return options
+
     def resume(self, item: Item, partial: JSON, assets: Any) -> Item:
         """An item that takes up what was stored of its answer before a worker ended; by default it begins anew."""
         return item

@@ -6,13 +6,16 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path
 
 from mlcore.subwords import TextTokenizer
 from mlcore.task import JSON
 
 _BANNED = Path(__file__).resolve().parent / "examples" / "banned_words.json"
+_REFUSED = frozenset({*range(32), 127, ord("#")} - {ord("\n"), ord("\t")})  # bytes: control characters, headings
+SHOWN = 5  # tokens that are shown beside each one
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -22,9 +25,14 @@ def banned_words() -> frozenset[str]:
     return frozenset(json.loads(_BANNED.read_text(encoding="ascii")))
 
 
+@lru_cache(maxsize=1 << 16)
+def _digest(word: str) -> str:
+    return hashlib.sha256(word.lower().encode()).hexdigest()
+
+
 def is_banned(word: str) -> bool:
     """Whether a word is never written."""
-    return hashlib.sha256(word.lower().encode()).hexdigest() in banned_words()
+    return _digest(word) in banned_words()
 
 
 @dataclass
@@ -37,6 +45,7 @@ class Writing:
     number: int
     limit: int
     stops: tuple[str, ...]
+    before: bytes = b""  # the prompt's end: a word may begin there
     written: list[int] = field(default_factory=list)
     tokens: list[JSON] = field(default_factory=list)
     raw: bytearray = field(default_factory=bytearray)  # of all tokens; a character may be several of them
@@ -61,15 +70,14 @@ class Writing:
         if token == self.tokenizer.eos_id:
             return bool(self.written)
         piece = self.tokenizer.raw[token]
-        if not piece or b"#" in piece or min(piece) < 9 or not _is_text(bytes(self.raw[-4:]) + piece):
+        if not piece or any(byte in _REFUSED for byte in piece) or not _may_follow(self.raw, piece):
             return False
-        if len(piece) == 1 and piece[0] < 32 and piece not in b"\n\t":
-            return False
-        tail = self.raw[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
+        tail = (self.before + self.raw)[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
         return not any(map(is_banned, _WORD.findall(tail)[-2:]))
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        """Take the next token."""
+        """Take the next token; of the likeliest five are shown that might have come."""
+        could = list(islice(((index, p) for index, p in top if self.allows(index)), SHOWN))
         if token == self.tokenizer.eos_id:
             self.reason = "eos"
             return
@@ -77,7 +85,7 @@ class Writing:
         self.written.append(token)
         self.raw += self.tokenizer.raw[token]
         now = self.raw.decode("utf-8", "ignore")
-        shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in top]
+        shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in could]
         self.tokens.append({"text": now[len(before) :], "logprob": round(logprob, 4), "top": shown})
         longest = max(map(len, self.stops), default=0)
         if any(stop in now[-longest - len(now) + len(before) :] for stop in self.stops):
@@ -100,13 +108,18 @@ class Writing:
         return {"generated_text": self.text, "finish_reason": self.reason or "cancelled", "tokens": self.tokens}
 
 
-def _is_text(tail: bytes) -> bool:
-    """Whether bytes end as UTF-8 may: complete, or in the middle of a character that may still be completed."""
-    for start in range(min(4, len(tail))):
-        try:
-            tail[start:].decode()
-            return True
-        except UnicodeDecodeError as error:
-            if error.reason == "unexpected end of data" and error.start + start > len(tail) - 4:
-                return True
-    return False
+def _may_follow(raw: bytes | bytearray, piece: bytes) -> bool:
+    """Whether a piece goes on as UTF-8 may: from a character that is begun to a whole one, or another's beginning."""
+    begun = b""
+    for size in (1, 2, 3):
+        lead = raw[-size] if len(raw) >= size else 0
+        if lead >= 0xC0:
+            begun = bytes(raw[-size:]) if size < 2 + (lead >= 0xE0) + (lead >= 0xF0) else b""
+            break
+        if lead < 0x80:
+            break
+    try:
+        (begun + piece).decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return True

@@ -22,6 +22,7 @@ VOICES: Mapping[str, str] = {
     **{"poetry": "Poetry", "novels": "Novels around 1900", "reviews": "Film reviews"},
 }
 READ = 8_000  # characters of a prompt that are read, its last ones
+READ_TOKENS = 3_000  # and tokens: where characters are read byte by byte, there are many more of these
 _TOKEN = Record(
     fields={
         "text": Text(title="Token", allow_blank=True),
@@ -41,6 +42,25 @@ _REASON = Choice(
     title="Why it ended",
     choices={"length": "as long as asked", "stop": "a stop string", "eos": "the text's end", "cancelled": "stopped"},
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopString(Text):
+    """Any characters, blank ones too; a backslash and n, as it is typed into a form, is a line's end."""
+
+    def check(self, name: str, value: Any) -> str:
+        """Refuse an empty one, which would stop at once."""
+        if value == "":
+            raise InvalidInput(name, "A stop string is empty. Give at least one character, or leave it out.")
+        return super().check(name, value).replace("\\n", "\n")
+
+    def show(self, value: Any) -> Any:
+        """As it is typed into a form, where each line is a string of its own."""
+        return value.replace("\n", "\\n") if isinstance(value, str) else value
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema: a string of at least one character."""
+        return {**super().schema(), "minLength": 1}
 
 
 @dataclass(frozen=True)
@@ -108,8 +128,9 @@ class TextGeneration(Task):
             title="Against repetition", help="1 is none.", required=False, default=1.1, minimum=1, maximum=2, step=0.05,
         ),
         "stop": List(
-            title="Stop at", help="Strings at which it stops; they are left out.", required=False, default=[],
-            of=Text(title="Stop string", max_length=40), max_items=8,
+            title="Stop at", help=r"Strings at which it stops; they are left out. \n is a line's end.",
+            required=False, default=[], of=StopString(title="Stop string", max_length=40, allow_blank=True),
+            max_items=8,
         ),
         "num_return_sequences": Integer(
             title="Continuations", help="Written side by side.", required=False, default=1, minimum=1, maximum=3,
@@ -185,8 +206,12 @@ class TextGeneration(Task):
             raise InvalidInput("voice", f"This model has no such voice. It has: {', '.join(assets.voices)}.")
         ids = assets.tokenizer.encode(prompt if prompt.strip() else "\n")
         notices = []
-        if len(inputs["prompt"]) > READ:
-            notices.append(f"Of {len(inputs['prompt']):,} characters the last {READ:,} were read.")
+        read = len(prompt)
+        if len(ids) > READ_TOKENS:
+            ids = ids[-READ_TOKENS:]
+            read = len(assets.tokenizer.decode(ids))
+        if read < len(inputs["prompt"]):
+            notices.append(f"Of {len(inputs['prompt']):,} characters the last {read:,} were read.")
         letters = [character for character in prompt if character.isalpha()]
         if letters and sum(character.isascii() for character in letters) < 0.5 * len(letters):
             notices.append("The model knows English only; what it writes after this may make little sense.")
@@ -198,6 +223,7 @@ class TextGeneration(Task):
                 number=number,
                 limit=options["max_new_tokens"],
                 stops=tuple(options["stop"]),
+                before=prompt.encode()[-80:],
             )
             for number in range(options["num_return_sequences"])
         ]
@@ -213,6 +239,21 @@ class TextGeneration(Task):
                 text.tokens[-1] = known
             text.told = len(text.tokens)
         return item
+
+    def output_of_partial(self, options: JSON, partial: JSON) -> JSON:
+        """What a text that was stopped while no worker held it has come to."""
+        parts = partial.get("parts", {})
+        texts = []
+        for number in range(options["num_return_sequences"]):
+            tokens = parts.get(str(number), {}).get("tokens", [])
+            text = "".join(token["text"] for token in tokens)
+            texts.append({"generated_text": text, "finish_reason": "cancelled", "tokens": tokens})
+        first, *others = texts
+        return {**first, "seed": options["seed"], "notice": "", "others": others}
+
+    def for_self_test(self, options: JSON) -> JSON:
+        """Short, and without chance: a draw near the edge of two tokens falls otherwise on another machine."""
+        return {**options, "max_new_tokens": 24, "temperature": 0}
 
     def merge_part(self, known: JSON, fresh: JSON) -> JSON:
         """Tokens that came are put behind those that are known."""

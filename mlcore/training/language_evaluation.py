@@ -80,9 +80,12 @@ def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
 
 
 def evaluate_text(predictor: Predictor, text: str, options: Any) -> dict[str, Any]:
-    """Bits a character of any text, in the voice that the options name."""
-    chosen = predictor.task.clean({"prompt": ""}, options)[1]
-    voice = list(predictor.assets.voices).index(chosen["voice"])
+    """Bits a character of any text, in the voice that the options name, or the only one that the bundle has."""
+    voices = list(predictor.assets.voices)
+    chosen = predictor.task.clean({"prompt": ""}, options)[1]["voice"]
+    if chosen not in voices and len(voices) > 1:
+        raise InvalidInput("voice", f"This model has no such voice. It has: {', '.join(voices)}.")
+    voice = voices.index(chosen) if chosen in voices else 0
     model = predictor.model
     assert isinstance(model, Model)
     bits = bits_per_character(model, predictor.assets.tokenizer, text, voice)

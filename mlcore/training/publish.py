@@ -47,7 +47,7 @@ def stored_examples(predictor: Predictor) -> dict[str, bytes]:
     """examples.json, the task's demo requests with the answers of this bundle, and under examples/ their files."""
     spec = task.get(predictor.bundle.task)
     requests = [
-        dict(zip(("inputs", "options"), spec.clean(example.inputs, example.options), strict=True))
+        dict(zip(("inputs", "options"), spec.clean(example.inputs, spec.for_self_test(example.options)), strict=True))
         for example in spec.examples
     ]
     answers = list(predictor.predict(requests))

@@ -104,3 +104,23 @@ def test_tasks_and_verify(capsys: pytest.CaptureFixture[str], tiny_bundle: Bundl
     assert f"{TASK}/en@" in capsys.readouterr().out
     assert main(["verify", str(tiny_bundle.path)]) == 0
     assert "is whole" in capsys.readouterr().out
+
+
+def test_any_text_is_evaluated_by_a_language_model(
+    tiny_bundles: dict[str, Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", str(tiny_bundles["text-generation"].path), "--file"]
+    unix, windows, out = tmp_path / "unix.txt", tmp_path / "windows.txt", tmp_path / "out.json"
+    unix.write_bytes(b"The fog lay thick.\nIt was dark.\n")
+    windows.write_bytes("\ufeffThe fog lay thick.\r\nIt was dark.\r\n".encode())
+    assert main([*command, str(unix), "--options", '{"voice": "austen"}']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["characters"] == 32
+    assert found["bits_per_character"] > 0
+    assert main([*command, str(windows), "--options", '{"voice": "austen"}', "-o", str(out)]) == 0
+    assert json.loads(out.read_text()) == found
+    capsys.readouterr()
+    (tmp_path / "empty.txt").write_bytes(b"\xef\xbb\xbf")
+    for name, said in (("empty.txt", "holds no text"), ("missing.txt", "cannot be read: No such file")):
+        assert main([*command, str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err

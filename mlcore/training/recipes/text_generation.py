@@ -167,6 +167,7 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
     predictor = Predictor(draft)
     metrics = evaluation.measure(predictor, run.data, limit=size.characters)
     if run.variant == YARDSTICK:
+        (run.folder / "metrics.json").write_text(json.dumps(metrics))
         write_bundle(run.out, model, manifest=manifest, files={**files, "metrics.json": json.dumps(metrics).encode()})
         return run.out
     limit = size.characters or 2_000_000  # a character model of more does not fit into memory
@@ -180,9 +181,9 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
         )
         for voice in model.config.voices
     }
-    yardstick = run.folder.with_name(f"{run.task}-{YARDSTICK}-{run.size}") / "draft"
-    if (yardstick / "metrics.json").exists():
-        metrics["shakespeare"] = json.loads((yardstick / "metrics.json").read_text())
+    yardstick = run.folder.with_name(f"{run.task}-{YARDSTICK}-{run.size}") / "metrics.json"
+    if yardstick.exists():
+        metrics["shakespeare"] = json.loads(yardstick.read_text())
     card = language_card.render(run, predictor, metrics)
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
     finish(draft, run.out, model, extra=extra)
