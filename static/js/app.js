@@ -155,6 +155,20 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// A swapped result takes the focus along; what has an id keeps it by itself.
+let focused = false;
+document.addEventListener("htmx:beforeSwap", (event) => {
+  focused = event.detail.target?.id === "result" && event.detail.target.contains(document.activeElement);
+});
+document.addEventListener("htmx:afterSettle", () => {
+  const result = one("#result");
+  if (focused && result && !result.contains(document.activeElement)) {
+    result.tabIndex = -1;
+    result.focus({ preventScroll: true });
+  }
+  focused = false;
+});
+
 document.addEventListener("htmx:afterSettle", () => {
   openStrips();
   watch();

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from mlcore.bundle import Bundle
-from webapp.jobs import claims, services
+from webapp.jobs import claims, halves, services, upkeep
 from webapp.jobs.models import Job, Status
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
+from webapp.registry.models import TaskSetting
 
 TASK = "text-generation"
 FORM = {"prompt": "The fog", "option-seed": "7", "option-max_new_tokens": "40"}
@@ -88,6 +91,48 @@ def test_stopping_keeps_what_was_written(client: Client, work: Server) -> None:
     assert len(stopped.content.output["tokens"]) == 10
     page = client.get(f"/jobs/{job.pk}/").content.decode()
     assert "What was written is kept" in page
+
+
+def test_a_text_that_is_stopped_while_its_last_token_is_made_is_kept(client: Client, work: Server) -> None:
+    job = submit(client)
+    steps(work, 39)
+    (running,) = work.running.values()
+    found = running.engine.step()
+    assert services.cancel(reread(job))
+    work._store(running, found)
+    stopped = reread(job)
+    assert stopped.status == Status.CANCELLED
+    assert len(stopped.content.output["tokens"]) == 40
+
+
+@pytest.mark.parametrize("dies", ["before", "after"])
+def test_what_a_dead_worker_stored_is_kept_when_its_text_is_stopped(client: Client, work: Server, dies: str) -> None:
+    job = submit(client)
+    steps(work, 6)
+    work.running.clear()  # killed
+    if dies == "before":
+        Job.objects.filter(pk=job.pk).update(status=Status.QUEUED, lease_token=None, lease_until=None)
+    assert services.cancel(reread(job))
+    if dies == "after":
+        assert reread(job).content.output is None
+        assert halves.keep_forgotten() == 0, "a worker may still bring it"
+        Job.objects.filter(pk=job.pk).update(finished_at=timezone.now() - timedelta(seconds=9))
+        upkeep.sweep()
+    output = reread(job).content.output
+    assert (len(output["tokens"]), output["finish_reason"], output["seed"]) == (6, "cancelled", 7)
+    assert output["generated_text"] == "".join(token["text"] for token in output["tokens"])
+    assert "What was written is kept" in client.get(f"/jobs/{job.pk}/").content.decode()
+
+
+def test_what_does_not_fit_is_left_to_others(client: Client, work: Server, tiny_bundles: dict[str, Bundle]) -> None:
+    registry.activate(registry.install(tiny_bundles["sentiment-analysis"].path, shipped=True))
+    TaskSetting.objects.update_or_create(task=TASK, defaults={"max_batch_size": 2})
+    for seed in range(3):
+        submit(client, **{"option-seed": str(seed)})
+    steps(work, 1)
+    assert Job.objects.filter(status=Status.RUNNING).count() == 2
+    sent = client.post("/tasks/sentiment-analysis/run", {"text": "Good."})
+    assert [job.task for job in work._claim()] == ["sentiment-analysis"], sent.content
 
 
 def test_a_text_is_taken_up_again_by_another_worker(client: Client, work: Server, monkeypatch: Any) -> None:

@@ -28,7 +28,7 @@ def submit(text: str = "A good film.", owner: Owner = ANNA) -> Job:
 
 
 def claim(limit: int = 64, worker: str = "w") -> list[Job]:
-    return claims.claim(queues=["fast"], worker=worker, limit=limit, max_cost=100_000)
+    return claims.claim(queues=["fast"], worker=worker, room=lambda job: limit, max_cost=100_000)
 
 
 def test_a_job_is_answered(run_jobs: Callable[[], None]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -32,7 +34,7 @@ from webapp.api.schemas import (
     job_json,
 )
 from webapp.jobs import services
-from webapp.jobs.models import Batch, Job
+from webapp.jobs.models import Batch, Job, Status
 from webapp.registry.models import ModelVersion
 from webapp.registry.services import ModelUnavailable, active
 
@@ -47,6 +49,7 @@ errors.install(api)
 api.add_router("", uploads.router)
 
 _LONGEST_WAIT_S = 30
+_WORKER_BRINGS_S = 2.0  # what was written of a job that is stopped comes at the worker's next step
 _PAGE = 50
 _FORMULA = re.compile(r"[\t\r]*(=|[+\-@][^\n]*[(|!])")
 _IGNORED_KEY = "Idempotency-Key was ignored: it needs a signed-in user, an API key or a browser session."
@@ -97,7 +100,23 @@ async def _told(pk: UUID, notices: list[str]) -> AsyncIterator[str]:
     yield streams.sse("job", (await sync_to_async(_read)(pk, notices))[1])
     async for event in streams.follow_jobs([pk], last="0.0"):
         yield event
-    yield streams.sse("result", (await sync_to_async(_read)(pk, []))[1])
+    result = await _result(pk)
+    if result is not None:
+        yield streams.sse("result", result)
+
+
+async def _result(pk: UUID) -> dict[str, Any] | None:
+    """A job that is over, with what its worker brings a moment after it was stopped; None where it is not, or gone."""
+    end = time.monotonic() + _WORKER_BRINGS_S
+    while True:
+        try:
+            job, shown = await sync_to_async(_read)(pk, [])
+        except Job.DoesNotExist:
+            return None
+        brought = job.status != Status.CANCELLED or job.started_at is None or shown["output"] is not None
+        if brought or not tasks.get(job.task).streams or time.monotonic() > end:
+            return shown if job.is_terminal else None
+        await asyncio.sleep(0.05)
 
 
 @api.get("/jobs", response={200: JobPage, **REFUSALS}, tags=["jobs"], summary="List your jobs")

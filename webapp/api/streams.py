@@ -13,12 +13,14 @@ from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import StreamingHttpResponse
 
+from mlcore import task as tasks
 from webapp.jobs import queries
 from webapp.jobs.events import Listener
-from webapp.jobs.models import TERMINAL, Batch, Job
+from webapp.jobs.models import TERMINAL, Batch, Job, JobContent
 
 LONGEST_S = 600.0  # then the browser connects again, with Last-Event-ID
 LOOK_S = 2.0  # the same for who waits for the end only: looking costs the database a connection
+_TOLD = ("delta", "progress", "rewind")
 BEAT_S = 1.0  # how often the row is looked at: a place in the queue moves, or Redis is silent
 
 
@@ -51,36 +53,69 @@ def _snapshot(jobs: list[UUID]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _stored(jobs: list[UUID]) -> dict[str, dict[str, Any]]:
+    """The parts of their answers that the rows hold, of tasks whose text grows."""
+    rows = JobContent.objects.filter(job__in=jobs, partial__isnull=False).values_list("job", "job__task", "partial")
+    return {str(pk): (partial or {}).get("parts", {}) for pk, task, partial in rows if tasks.get(task).streams}
+
+
+def _deltas(known: dict[str, dict[str, Any]]) -> list[str]:
+    """Parts of answers, by job and place, as events."""
+    return [
+        sse("delta", {"job": job, "index": int(place), "part": part})
+        for job, parts in known.items()
+        for place, part in parts.items()
+    ]
+
+
 async def follow_jobs(
     jobs: list[UUID], *, last: str = "", known: dict[str, dict[str, Any]] | None = None
 ) -> AsyncIterator[str]:
     """Events of some jobs until all are over: `state` as it changes, `delta` and `progress` as they come, `done`.
 
-    `known` are parts of answers, by job and place, that are told first.
+    `known` are parts of answers, by job and place, that are told first. The rows are looked at once a second and when
+    an event says that they changed; where Redis is silent, what grows is told from the rows.
     """
-    end = time.monotonic() + LONGEST_S
+    end, look = time.monotonic() + LONGEST_S, 0.0
     open_jobs = {str(pk) for pk in jobs}
     told: dict[str, dict[str, Any]] = {}
+    parts = dict(known or {})
     yield "retry: 1000\n\n"
-    for job, parts in (known or {}).items():
-        for place, part in parts.items():
-            yield sse("delta", {"job": job, "index": int(place), "part": part})
+    for event in _deltas(parts):
+        yield event
     async with Listener(sorted(open_jobs), last=last.replace(".", "-")) as listener:
         while open_jobs and time.monotonic() < end:
-            now = await sync_to_async(_snapshot)([UUID(pk) for pk in open_jobs])
-            for pk in sorted(open_jobs):
-                state = now.get(pk)
-                if state is None or state["status"] in TERMINAL:
-                    open_jobs.discard(pk)
-                    yield sse("done", state or {"job": pk, "status": "erased"})
-                elif told.get(pk) != state:
-                    told[pk] = state
-                    yield sse("state", state)
-            if not open_jobs:
-                break
-            for job, event_id, event, data in await listener.wait(BEAT_S):
-                if event in ("delta", "progress", "rewind"):
-                    yield sse(event, {"job": job, **data}, event_id=event_id)
+            if time.monotonic() >= look:
+                look = time.monotonic() + BEAT_S
+                now = await sync_to_async(_snapshot)([UUID(pk) for pk in open_jobs])
+                over = {pk for pk in open_jobs if pk not in now or now[pk]["status"] in TERMINAL}
+                while over and (rest := await listener.wait(0.001)):  # what came before the end is told before it
+                    for event in _heard(rest):
+                        yield event
+                for pk in sorted(over):
+                    yield sse("done", now.get(pk) or {"job": pk, "status": "erased"})
+                open_jobs -= over
+                for pk in sorted(open_jobs):
+                    if told.get(pk) != now[pk]:
+                        told[pk] = now[pk]
+                        yield sse("state", now[pk])
+                if not listener.is_deaf:
+                    await listener.begin_anew()
+                else:
+                    stored = await sync_to_async(_stored)([UUID(pk) for pk in open_jobs])
+                    for event in _deltas({pk: found for pk, found in stored.items() if parts.get(pk) != found}):
+                        yield event
+                    parts |= stored
+            elif found := await listener.wait(look - time.monotonic()):
+                for event in _heard(found):
+                    yield event
+                if any(kind not in _TOLD for _, _, kind, _ in found):
+                    look = 0.0  # `state`, `done`: the row says more
+
+
+def _heard(found: list[tuple[str, str, str, Any]]) -> list[str]:
+    """What a listener found, as events."""
+    return [sse(kind, {"job": job, **data}, event_id=event_id) for job, event_id, kind, data in found if kind in _TOLD]
 
 
 async def follow_batch(batch: Batch) -> AsyncIterator[str]:

@@ -90,13 +90,3 @@ def note_progress(job: Job, parts: dict[str, Any], *, done: int, total: int, uni
         if mine and parts:
             JobContent.objects.filter(pk=job.pk).update(partial={"parts": parts})
     return bool(mine)
-
-
-def keep_cancelled(job: Job, output: dict[str, Any]) -> bool:
-    """Keep what was made of an answer until it was cancelled; False where it was erased or ended otherwise."""
-    with transaction.atomic():
-        words = tasks.get(job.task).headline_of_output(output)[:120]
-        mine = Job.objects.filter(pk=job.pk, status=Status.CANCELLED).update(answer=words)
-        if mine:
-            JobContent.objects.filter(pk=job.pk).update(output=output, partial=None)
-    return bool(mine)

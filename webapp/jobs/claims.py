@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -24,21 +24,31 @@ def _lease() -> timedelta:
     return timedelta(seconds=settings.LEASE_S)
 
 
-def claim(*, queues: Sequence[str], worker: str, limit: int, max_cost: int, fresh: bool = False) -> list[Job]:
-    """Take the oldest queued job and others of its batch key, under one fresh lease.
+def claim(
+    *,
+    queues: Sequence[str],
+    worker: str,
+    room: Callable[[Job], int],
+    max_cost: int,
+    fresh: bool = False,
+    full: Collection[int] = (),
+) -> list[Job]:
+    """Take the oldest queued job and others of its batch key, under one fresh lease; none of the versions `full`.
 
-    At most `limit` jobs and, padded to the longest, `max_cost` in all. A job on its second attempt comes alone,
-    and with `fresh` not at all: a poisonous input cannot burn its neighbours.
+    At most as many as there is `room` for beside the first and, padded to the longest, `max_cost` in all. A job on its
+    second attempt comes alone, and with `fresh` not at all: a poisonous input cannot burn its neighbours.
     """
     token, now = uuid.uuid4(), timezone.now()
     with transaction.atomic():
         queued = Job.objects.filter(status=Status.QUEUED, queue__in=queues).order_by(*ORDER)
+        if full:
+            queued = queued.exclude(version__in=full)
         if connection.features.has_select_for_update_skip_locked:
             queued = queued.select_for_update(skip_locked=True)
         head = (queued.filter(attempts=0) if fresh else queued).first()
         if head is None:
             return []
-        chosen = [head.pk] if head.attempts else _fitting(queued, head, limit, max_cost)
+        chosen = [head.pk] if head.attempts else _fitting(queued, head, room(head), max_cost)
         Job.objects.filter(pk__in=chosen, status=Status.QUEUED).update(
             status=Status.RUNNING,
             lease_token=token,

@@ -81,6 +81,7 @@ class Listener:
     def __init__(self, jobs: list[str], *, last: str = "") -> None:
         self.last = {key(job): last or "$" for job in jobs}
         self.client = _client()
+        self.is_deaf = False  # Redis did not answer lately
 
     async def __aenter__(self) -> Listener:
         """Remember where each stream ends now, so that nothing written from here on is missed."""
@@ -100,7 +101,9 @@ class Listener:
         """Events that came within the time: (job, id, event, data). Without Redis it sleeps half a second."""
         try:
             found = await self.client.xread(self.last, count=500, block=max(1, int(timeout_s * 1000)))
+            self.is_deaf = False
         except (redis.RedisError, OSError):
+            self.is_deaf = True
             await asyncio.sleep(min(timeout_s, 0.5))
             return []
         events = []
@@ -109,3 +112,24 @@ class Listener:
             job = name.rsplit(":", 1)[-1]
             events += [(job, i.replace("-", "."), e["event"], json.loads(e["data"])) for i, e in entries]
         return events
+
+    async def begin_anew(self) -> None:
+        """Where a stream is shorter than what was read of it, Redis lost it: read the new one from its beginning."""
+        read = [name for name, last in self.last.items() if _place(last) > (0, 0)]
+        if not read:
+            return
+        try:
+            pipe = self.client.pipeline(transaction=False)
+            for name in read:
+                pipe.xrevrange(name, count=1)
+            for name, newest in zip(read, await pipe.execute(), strict=True):
+                if newest and _place(newest[0][0]) < _place(self.last[name]):
+                    self.last[name] = "0-0"
+        except (redis.RedisError, OSError):
+            self.is_deaf = True
+
+
+def _place(entry: str) -> tuple[int, int]:
+    """An entry's id as numbers, in the order of the stream; (0, 0) where nothing was read."""
+    attempt, _, index = entry.partition("-")
+    return (int(attempt), int(index)) if index else (0, 0)

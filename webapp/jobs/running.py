@@ -33,6 +33,11 @@ class Running:
     held: dict[Any, Held] = field(default_factory=dict)
 
     @property
+    def room(self) -> int:
+        """How many more jobs may come."""
+        return self.engine.free_slots - len(self.waiting)
+
+    @property
     def jobs(self) -> list[Job]:
         """All that this worker holds of this version."""
         return [*self.engine.rows, *self.waiting]

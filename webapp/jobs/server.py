@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from mlcore import task as tasks
 from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import BundleError, InvalidInput
-from webapp.jobs import answers, claims, events, files, journal, operate, operations, services
+from webapp.jobs import answers, claims, events, files, halves, journal, operate, operations, services
 from webapp.jobs.caretaker import Caretaker
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.loaded import Loaded
@@ -26,6 +26,11 @@ from webapp.registry.models import ModelVersion
 logger = logging.getLogger(__name__)
 SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
 CANCEL_CHECK_S = 0.2
+
+
+def _slots(name: str) -> int:
+    """Rows of a task that share a forward pass, as the operator or the task has it."""
+    return registry.setting(name).max_batch_size or settings.MAX_BATCH_SIZE or tasks.get(name).max_batch_size
 
 
 class Server:
@@ -115,23 +120,26 @@ class Server:
         """Whether more may join. A job on its second attempt is alone: it may have ended a worker; where one waits,
         and the shift is over by `over_s`, what runs is let run out first."""
         jobs = [job for running in self.running.values() for job in running.jobs]
-        if any(job.attempts > 1 for job in jobs) or any(r.waiting for r in self.running.values()):
+        if any(job.attempts > 1 for job in jobs):
             return False
         return over_s < 0 or not claims.has_retry(self.queues)
 
     def _claim(self) -> list[Job]:
-        most = max(spec.max_batch_size for spec in map(tasks.get, tasks.names()))
-        cost = max(spec.max_batch_cost for spec in map(tasks.get, tasks.names()))
-        size = settings.MAX_BATCH_SIZE or most
         jobs = claims.claim(
             queues=self.open_queues,
             worker=self.heartbeat.row.name,
-            limit=size,
-            max_cost=cost * 4,
+            room=self._room,
+            max_cost=4 * max(tasks.get(name).max_batch_cost for name in tasks.names()),
             fresh=bool(self.running),
+            full=[pk for pk, running in self.running.items() if running.room <= 0],
         )
         self.heartbeat.tokens.update(job.lease_token for job in jobs if job.lease_token)
         return jobs
+
+    def _room(self, job: Job) -> int:
+        """How many jobs like this one can be worked on at once: what does not fit is left to other workers."""
+        running = self.running.get(job.version_id)
+        return running.room if running else _slots(job.task)
 
     def _admit(self, jobs: list[Job]) -> None:
         """Take claimed jobs, all of one version, to their engine."""
@@ -148,9 +156,7 @@ class Server:
         finally:
             self.heartbeat.end_step()
         if version.pk not in self.running:
-            self.running[version.pk] = Running(
-                predictor, predictor.engine(registry.setting(version.task).max_batch_size or settings.MAX_BATCH_SIZE)
-            )
+            self.running[version.pk] = Running(predictor, predictor.engine(_slots(version.task)))
         running = self.running[version.pk]
         running.waiting += jobs
         running.held |= {job.pk: Held(time.monotonic()) for job in jobs}
@@ -240,6 +246,10 @@ class Server:
         events.publish_many(told)
         for job in lost:
             self._fail(job, services.NEUTRAL)
+        if running.predictor.task.streams:
+            for answer in final:
+                if answer.job not in kept and answer.job not in lost:  # stopped while its last token was made
+                    halves.keep(answer.job, answer.output)
 
     def _fail_with(self, job: Job, error: Exception) -> None:
         if isinstance(error, InvalidInput):
@@ -273,7 +283,7 @@ class Server:
         for job in rows:
             if job.pk not in alive:
                 if output := running.engine.snapshot(job):
-                    answers.keep_cancelled(job, output)
+                    halves.keep(job, output)
                 running.engine.abort(job)
 
     def preload(self) -> None:

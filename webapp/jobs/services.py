@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput, MLCoreError
-from webapp.jobs import events, files, journal, queries
+from webapp.jobs import events, files, halves, journal, queries
 from webapp.jobs.models import UNDER_WAY, Batch, Feedback, File, IdempotencyKey, Job, JobContent, Status
 from webapp.jobs.owners import Owner
 from webapp.registry import services as registry
@@ -239,13 +239,15 @@ def cancel(job: Job) -> bool:
 
 def cancel_all(jobs: Iterable[Job]) -> list[Job]:
     """As `cancel`; returns those that were stopped. Redis is asked once for all of them: it may hang."""
-    stopped = [
-        job
-        for job in jobs
-        if Job.objects.filter(pk=job.pk, status__in=UNDER_WAY).update(
-            status=Status.CANCELLED, finished_at=timezone.now(), lease_token=None, lease_until=None
-        )
-    ]
+    over = {"status": Status.CANCELLED, "finished_at": timezone.now(), "lease_token": None, "lease_until": None}
+    stopped: list[Job] = []
+    for job in jobs:
+        row = Job.objects.filter(pk=job.pk)
+        if row.filter(status=Status.QUEUED).update(**over):
+            halves.keep_stored(job)  # of an earlier attempt; who holds a running job brings more
+            stopped.append(job)
+        elif row.filter(status__in=UNDER_WAY).update(**over):
+            stopped.append(job)
     if stopped:
         events.publish_many([(job.pk, "done", {"status": Status.CANCELLED}, job.attempts or 1) for job in stopped])
         for job in stopped:
@@ -286,6 +288,7 @@ def requeue(job: Job) -> bool:
         .update(status=Status.QUEUED, attempts=0, started_at=None, finished_at=None, answer="", lease_token=None)
     )
     if again:
+        events.forget([job.pk])  # a first attempt's events would come before those that are there
         JobContent.objects.filter(pk=job.pk).update(output=None, partial=None, error_field="", error_message="")
         wake(job.queue)
     return bool(again)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from webapp.jobs import claims, events, files, journal, operations, services
+from webapp.jobs import claims, events, files, halves, journal, operations, services
 from webapp.jobs.models import Batch, Job, Operation, Status, Worker
 
 
@@ -21,6 +21,7 @@ def sweep() -> int:
         else:
             found += held.update(status=Status.QUEUED, lease_token=None, lease_until=None, worker="")
     operations.requeue_lost()
+    halves.keep_forgotten()
     Worker.objects.filter(seen_at__lt=timezone.now() - timedelta(minutes=2)).delete()
     waiting = {
         queue

@@ -3,15 +3,18 @@ const one = (selector, root = document) => root.querySelector(selector);
 const form = one("#run");
 
 // Tokens of the texts that are being written, by job: events may come twice (a second attempt, a reconnect).
-let job = null, texts = [];
+let job = null, texts = [], asked = 0;
 
 document.addEventListener("live:delta", (event) => {
   const { detail } = event, box = one("[data-writings]", event.target);
   if (!box || !detail.part?.tokens) return;
   if (job !== detail.job) { job = detail.job; texts = []; }
   const tokens = (texts[detail.index] ??= []);
-  if (detail.part.start > tokens.length) return; // its beginning is still to come
-  tokens.splice(detail.part.start, detail.part.tokens.length, ...detail.part.tokens.map((token) => token.text));
+  if (detail.part.start > tokens.length) { // events were lost: the row knows what came before
+    if (Date.now() - asked > 1000) { asked = Date.now(); window.htmx.trigger(event.target, "refresh"); }
+    return;
+  }
+  tokens.push(...detail.part.tokens.slice(tokens.length - detail.part.start).map((token) => token.text));
   place(box, detail.index).textContent = tokens.join("");
 });
 
@@ -32,10 +35,11 @@ document.addEventListener("htmx:afterSettle", () => {
   document.querySelectorAll("[data-writing-actions], [data-continue]").forEach((hidden) => { hidden.hidden = false; });
   const box = one("#result [data-writings]");
   if (!box || one("#result").dataset.id !== job) return;
-  texts.forEach((tokens, number) => {
-    const shown = place(box, number);
-    if (tokens.length > Number(shown.dataset.known ?? 0)) shown.textContent = tokens.join("");
-  });
+  for (let number = 0; number < Number(box.dataset.count); number += 1) {
+    const shown = place(box, number), known = Number(shown.dataset.known ?? 0), tokens = (texts[number] ??= []);
+    if (tokens.length > known) shown.textContent = tokens.join("");
+    else texts[number] = Array.from({ length: known }, (_, at) => (at ? "" : shown.textContent));
+  }
 });
 
 document.addEventListener("strip:show", (event) => {
