@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +24,19 @@ class Pairs(Field):
         if len(value) > self.max_items:
             raise InvalidInput(name, f"“{self.title or name}” has {len(value):,} pairs; at most {self.max_items:,}.")
         side = Text(title=self.title, max_length=self.max_length)
-        found: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
         for place, pair in enumerate(value):
             here = f"{name}[{place}]"
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise InvalidInput(here, "A pair is a list of two texts: the term, and what it becomes.")
             term, wanted = (side.check(here, part).strip() for part in pair)
-            if found.setdefault(term, wanted) != wanted:
+            if any(unicodedata.category(character) == "Cc" for character in term + wanted):
+                raise InvalidInput(
+                    here, "A pair holds a line break, a tab or another control character. Type it again."
+                )
+            if found.setdefault(term.casefold(), [term, wanted])[1] != wanted:
                 raise InvalidInput(here, f"“{term}” stands here twice, with different translations.")
-        return [[term, wanted] for term, wanted in found.items()]
+        return list(found.values())
 
     def parse(self, text: str) -> Any:
         """Lines `term = translation`; a term alone stays as it is."""

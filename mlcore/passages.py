@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import sentencex
 
+from mlcore.placeholders import kept_places
+
 logger = logging.getLogger(__name__)
 _SPACES = re.compile(r"[^\S\n\r\t ]")
 LONGEST = 400  # characters of a segment; a longer sentence is cut at a comma or a space
-_MARKS = re.compile(r"\s*(?:(?:[-*+•–—>|]|#{1,6}|\(?\d{1,3}[.)]|\(?[a-zA-Z]\))\s+)*")
+_MARKS = re.compile(r"\s*(?:(?:[-*+•–—>|◦▪‣·●○■]|\[[ xX]\]|#{1,6}|\(?\d{1,3}[.)]|\(?[a-zA-Z]\))\s+)*")
 _INITIAL = re.compile(r"(?:^|[\s(])(?:[A-ZÄÖÜÉ]|[A-Z][a-z]|[a-z])\.\s+\Z")  # "M. Dupont", "J. R. Smith"
 _ENDED = re.compile(r"[.!?:;…)\]\"'”’»]\s*\Z")
+_COLUMNS = re.compile(r"(\t+| {3,})")  # what stands between columns is kept, each is a text of its own
 _CLAUSE = re.compile(r"[,;:)–—]\s")
 _WRAPPED = 40  # characters: a shorter line was ended by its writer, a longer one perhaps by its width
 
@@ -75,8 +78,8 @@ def split(text: str, language: str) -> Passage:
         marks = _MARKS.match(line)
         start = marks.end() if marks else 0
         glue += line[:start]
-        for sentence in _sentences(line[start:], language):
-            for piece in _shortened(sentence):
+        for column in _COLUMNS.split(line[start:]):
+            for piece in itertools.chain.from_iterable(map(_shortened, _sentences(column, language))):
                 body = piece.strip()
                 lead = piece[: len(piece) - len(piece.lstrip())]
                 if not any(map(str.isalpha, body)):
@@ -100,6 +103,8 @@ def _unwrapped(text: str) -> Iterator[str]:
 
 
 def _goes_on(last: str, line: str) -> bool:
+    if not last.endswith("\n"):  # other line ends are not put back into a wrapped text
+        return False
     last = last.rstrip("\n\r")
     if len(last) < _WRAPPED or not line[:1].islower() or _ENDED.search(last[-8:]):
         return False
@@ -125,13 +130,13 @@ def _segments(text: str, language: str) -> list[str]:
 
 def _sentences(text: str, language: str) -> list[str]:
     """Sentences with the white space behind them; an initial ends none."""
-    found: list[str] = []
+    found: list[list[str]] = []
     for sentence in _segments(text, language):
-        if found and (_INITIAL.search(found[-1]) or not sentence.strip()):
-            found[-1] += sentence
+        if found and (_INITIAL.search(found[-1][-1]) or not sentence.strip()):
+            found[-1].append(sentence)
         else:
-            found.append(sentence)
-    return found
+            found.append([sentence])
+    return ["".join(parts) for parts in found]
 
 
 def _shortened(sentence: str) -> Iterator[str]:
@@ -161,7 +166,8 @@ def _wrap(text: str, source: str) -> str:
     """Put as many line breaks into `text` as its source had, at spaces nearest to the same share of its length."""
     for match in re.finditer(r"[ \t]*\r?\n[ \t]*", source):
         goal = round(match.start() / len(source) * len(text))
-        spaces = [place for place, character in enumerate(text) if character == " "]
+        kept = {place for start, end in kept_places(text) for place in range(start, end)}
+        spaces = [place for place, character in enumerate(text) if character == " " and place not in kept]
         if spaces:
             place = min(spaces, key=lambda space: abs(space - goal))
             text = text[:place] + match.group() + text[place + 1 :]

@@ -21,25 +21,36 @@ SEPARATORS: Mapping[str, tuple[str, str]] = {
 }
 _SPACES = "\u00a0\u202f\u2009"
 _DOMAIN = r"(?:com|org|net|info|edu|gov|eu|de|fr|es|uk|ch|at|be|io|dev|app)"
-_NUMBER = rf"\d+(?:[.,:/'{_SPACES}-]\d+)*"  # with times, dates and ranges
+_SMALL = "¼-¾⅐-⅞²³¹⁰⁴-⁹₀-₉①-⑳"  # fractions, raised and lowered digits: Unicode's normal forms would take them apart
+_NUMBER = rf"\d+(?:[.,:/'{_SPACES}-]\d+)*[{_SMALL}]*"  # with times, dates and ranges
+_PICTURES = "\U0001f000-\U0001faff☀-➿⬀-⯿‼⁉™ℹ←-⇿⌚-⏿Ⓜ■-◿〰〽㊗㊙"
 _KEPT = re.compile(
     rf"""
       (?P<code>`[^`\n]+`)
-    | (?P<link>(?:https?://|www\.)[^\s<>"]*[^\s<>".,;:!?)\]'’»])
+    | (?P<link>(?:(?i:https?|ftp)://|www\.)(?:[^\s<>"()]|\([^\s<>"()]*\))*
+        (?:[^\s<>".,;:!?()\]'’»]|\([^\s<>"()]*\)))
+    | (?P<target>(?<=\])\([^()\s]+(?:[ ]+"[^"\n]*")?\))
     | (?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
     | (?P<domain>(?<![\w.])(?:[\w-]+\.)+{_DOMAIN}\b(?:/[\w./?=&%-]*\w)?)
+    | (?P<keycap>[0-9\#*]\uFE0F?\u20E3)
     | (?P<name>(?<!\w)[@\#]\w+)
-    | (?P<brace>\{{\{{[^{{}}\n]{{1,60}}\}}\}}|\$?\{{[^{{}}\n]{{0,60}}\}}|%\(\w+\)[sd]|%[sd](?!\w))
-    | (?P<tag></?[a-zA-Z][^<>\n]{{0,200}}>|<\w+/>|&\w+;)
-    | (?P<emoji>(?:[\U0001F000-\U0001FAFF☀-➿⬀-⯿][\U0001F3FB-\U0001F3FF️‍\U0001F1E6-\U0001F1FF]*)+)
+    | (?P<brace>\{{\{{[^{{}}\n]{{1,60}}\}}\}}|\$?\{{[^{{}}\n]{{0,60}}\}}|%\(\w+\)[sd]
+        |%(?:\d+\$)?[-+0\#]*\d*(?:\.\d+)?[sdifgeuxX@](?!\w))
+    | (?P<tag></?[a-zA-Z][^<>\n]{{0,200}}>|<\w+/>|&\w+;|<!--[^\n]{{0,500}}?-->)
+    | (?P<emoji>(?:[{_PICTURES}][\U0001F3FB-\U0001F3FF\uFE0F\u200D\U0001F1E6-\U0001F1FF\U000E0020-\U000E007F]*)+)
     | (?P<path>(?<!\w)(?:[A-Za-z]:\\|~?/)[\w.\\/-]+[\w/])
-    | (?P<number>(?<![\w<])[+-]?{_NUMBER}|(?<=[^\W\d_]){_NUMBER})
+    | (?P<identifier>(?<!\w)\w*[^\W_]_[^\W_]\w*)
+    | (?P<number>(?<![\w<])[+-]?{_NUMBER}|(?<=[^\W\d_]){_NUMBER}|(?<=[<_]){_NUMBER}|[{_SMALL}]+)
     | (?P<long>\S{{{LONGEST_WORD + 1},}})
     """,
     re.VERBOSE,
 )
 # most sentences hold nothing of all that: one look tells
-_SOME = re.compile(rf"[\d`@#{{}}%<&/\\\U0001F000-\U0001FAFF☀-➿⬀-⯿]|\w\.[a-z]{{2}}|\S{{{LONGEST_WORD + 1}}}")
+_SOME = re.compile(
+    rf"[\d`@#{{}}%<&/\\_{_SMALL}{_PICTURES}]|\w\.[a-z]{{2}}|\]\(|\*\uFE0F?\u20E3|\S{{{LONGEST_WORD + 1}}}"
+)
+_GLUED = re.compile(r"[^\W\d_]-?\Z")  # what stands before the number of a version, a model, a part
+_TAG = re.compile(r"<(/?)[a-zA-Z][^<>\n]*(?<!/)>")
 _MARK = re.compile(r"<p(\d+)>")
 _WORDS = re.compile(r"(?<![\w<])[^\W\d_]{3,}(?!\w)")
 
@@ -55,6 +66,16 @@ class Protected:
     def restore(self, text: str) -> str:
         """A translation with the marks replaced; marks of other texts are dropped."""
         return _fill(text, self.values)
+
+    def tightened(self, text: str) -> str:
+        """A marked translation without spaces inside tags where the source has none: models set marks like words."""
+        for place, original in enumerate(self.originals):
+            tag, here = _TAG.fullmatch(original), mark(place)
+            if tag and tag[1] and f" {here}" not in self.text:
+                text = re.sub(rf" +{here}", here, text)
+            elif tag and not tag[1] and f"{here} " not in self.text:
+                text = re.sub(rf"{here} +", here, text)
+        return text
 
     def original(self, text: str) -> str:
         """A part of the marked source as it was."""
@@ -108,11 +129,14 @@ def _spans(text: str, source: str, target: str, glossary: Sequence[Sequence[str]
     """
     kept: list[tuple[int, int, str, bool]] = []
     for match in _KEPT.finditer(text) if _SOME.search(text) else ():
-        is_number = match.lastgroup == "number"
-        value = localised(match.group(), source, target) if is_number else match.group()
-        kept.append((match.start(), match.end(), value, match.lastgroup in ("number", "name", "emoji")))
+        value = match.group()
+        if match.lastgroup == "number" and not _GLUED.search(text, max(0, match.start() - 2), match.start()):
+            value = localised(value, source, target)
+        may_go = match.lastgroup in ("number", "name", "emoji", "keycap", "identifier")
+        kept.append((match.start(), match.end(), value, may_go))
     wanted = {term.casefold(): becomes for term, becomes in glossary}
-    for match in _terms(tuple(wanted)).finditer(text) if wanted else ():
+    # folded, a term may be longer than what stands there (ß): both are looked for
+    for match in _terms(tuple(sorted({*wanted, *(term for term, _ in glossary)}))).finditer(text) if wanted else ():
         start, end = match.span()
         met = [span for span in kept if span[0] < end and start < span[1]]
         if all(may_go and start <= first and last <= end for first, last, _, may_go in met):
@@ -129,7 +153,10 @@ def _terms(terms: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def localised(number: str, source: str, target: str) -> str:
-    """A number with the separators of another language; dates, versions and times stay as they are."""
+    """A number with the separators of another language, both of a range; dates, versions and times stay as they are."""
+    ends = re.fullmatch(r"(\d[^-]*)-(\d[^-]*)", number)
+    if ends:
+        return "-".join(localised(end, source, target) for end in ends.groups())
     thousands, decimal = SEPARATORS[source]
     spaces = _SPACES if source == "fr" else ""
     grouped = re.fullmatch(
@@ -142,6 +169,11 @@ def localised(number: str, source: str, target: str) -> str:
         whole = head + "".join(new_thousands + group for group in re.findall(r"\d{3}", groups))
         return whole + (new_decimal + rest if rest else "")
     return new_decimal.join(plain.groups()) if plain else number
+
+
+def kept_places(text: str) -> list[tuple[int, int]]:
+    """From where to where a text holds addresses, code and the like."""
+    return [match.span() for match in _KEPT.finditer(text)] if _SOME.search(text) else []
 
 
 def is_kept_whole(text: str) -> bool:

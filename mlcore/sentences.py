@@ -71,7 +71,7 @@ class Sentence:
     def decode(self, tokenizer: SubwordTokenizer, tokens: Sequence[int]) -> str:
         """A translation as text; what it lacks of the marks stands behind it, and where it is empty the source."""
         marked = tokenizer.decode(tokens)
-        words = [*self._shown(marked).split(" "), *self.protected.missing(marked)]
+        words = [*self._shown(self.protected.tightened(marked)).split(" "), *self.protected.missing(marked)]
         return " ".join(words).strip() or self.text
 
     def _shown(self, marked: str) -> str:
@@ -158,6 +158,10 @@ def origins(text: str, segments: Sequence[JSON]) -> list[Cell]:
     cells: list[Cell] = []
     at = 0
     for part, segment in enumerate(segments):
+        begins = at + len(segment["before"])  # words there may be the same as the translation's
+        begins = max(begins, text.find(segment["target"], begins))
+        cells += _kept(text, at, begins)
+        at = begins
         for step, (token, row) in enumerate(zip(segment["target_tokens"], segment["attention"], strict=True)):
             start = text.find(token["text"], at)
             if start < 0:

@@ -17,7 +17,7 @@ from mlcore.media.runs import joined, parted
 MAX_UNPACKED = 100 << 20  # bytes of an archive's members together
 MAX_RATIO = 200  # unpacked bytes a packed one: text packs to a twentieth at most
 Write = Callable[[Sequence[str]], bytes]
-Leaves = list[tuple[Any, str]]  # a node, and whether it is its text or its tail
+Leaves = list[tuple[list[Any], str]]  # nodes that are one piece, and whether it is their text or their tail
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
@@ -32,10 +32,12 @@ def read_docx(data: bytes, field: str) -> tuple[list[str], Write]:
         for node in paragraph.iter(texts, *borders):
             if _nearest(node, (f"{_WORD}p",)) is not paragraph:
                 continue
-            if node.tag == texts:
-                found[-1].append((node, "text"))
-            else:
+            if node.tag != texts:
                 found.append([])
+            elif found[-1] and _go_on(found[-1][-1][0][-1], node):
+                found[-1][-1][0].append(node)
+            else:
+                found[-1].append(([node], "text"))
         return found
 
     names = re.compile(r"word/(document|header\d*|footer\d*|footnotes|endnotes)\.xml\Z")
@@ -53,7 +55,7 @@ def read_odt(data: bytes, field: str) -> tuple[list[str], Write]:
 
         def walk(node: Any) -> None:
             if node.text and node.tag not in silent:
-                found[-1].append((node, "text"))
+                found[-1].append(([node], "text"))
             for child in node:
                 if child.tag in borders:
                     found.append([])
@@ -61,12 +63,39 @@ def read_odt(data: bytes, field: str) -> tuple[list[str], Write]:
                 elif isinstance(child.tag, str) and child.tag not in blocks:
                     walk(child)
                 if child.tail:
-                    found[-1].append((child, "tail"))
+                    found[-1].append(([child], "tail"))
 
         walk(paragraph)
         return found
 
     return _read_archive(data, re.compile(r"(content|styles)\.xml\Z"), blocks, groups, field)
+
+
+def _go_on(last: Any, text: Any) -> bool:
+    """Whether a text looks like the one before it and follows at once: Word cuts words where it checks spelling."""
+    before, run = last.getparent(), text.getparent()
+    if before.getparent() is not run.getparent() or last is not before[-1]:
+        return False
+    if any(node.tag != f"{_WORD}rPr" for node in text.itersiblings(preceding=True)) and before is not run:
+        return False
+    for node in before.itersiblings():
+        if node is run:
+            return _look(before) == _look(run)
+        if node.tag not in _UNSEEN:
+            return False
+    return False
+
+
+_UNSEEN = tuple(f"{_WORD}{name}" for name in ("proofErr", "bookmarkStart", "bookmarkEnd"))
+
+
+def _look(run: Any) -> list[bytes]:
+    """How a run looks, but for what only a spelling checker sees."""
+    from lxml import etree
+
+    looks: Any = run.find(f"{_WORD}rPr")
+    seen = [] if looks is None else [node for node in looks if node.tag not in (f"{_WORD}lang", f"{_WORD}noProof")]
+    return sorted(etree.tostring(node, with_tail=False) for node in seen)
 
 
 def _nearest(node: Any, tags: Sequence[str]) -> Any:
@@ -105,10 +134,11 @@ def _read_archive(
 
     def write(texts: Sequence[str]) -> bytes:
         for group, text in zip(kept, texts, strict=True):
-            for (node, where), part in zip(group, parted(text, [_of(*leaf) for leaf in group]), strict=True):
-                setattr(node, where, part)
-                if node.tag == f"{_WORD}t":
-                    node.set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
+            for (nodes, where), part in zip(group, parted(text, [_of(*leaf) for leaf in group]), strict=True):
+                for node in nodes:
+                    setattr(node, where, part if node is nodes[0] else "")
+                if nodes[0].tag == f"{_WORD}t":
+                    nodes[0].set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
         changed = {
             name: etree.tostring(tree, xml_declaration=True, encoding="UTF-8", standalone=True)
             for name, tree in trees.items()
@@ -118,8 +148,8 @@ def _read_archive(
     return [joined([_of(*leaf) for leaf in group]) for group in kept], write
 
 
-def _of(node: Any, where: str) -> str:
-    return getattr(node, where) or ""
+def _of(nodes: Sequence[Any], where: str) -> str:
+    return "".join(getattr(node, where) or "" for node in nodes)
 
 
 def _unpacked(data: bytes, field: str) -> dict[str, bytes]:

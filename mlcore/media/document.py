@@ -6,6 +6,7 @@ that build objects from them lose what they do not know (cue settings, styles, f
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,32 +97,61 @@ _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,3}[.)])\s")
 
 
 def _read_markdown(data: bytes, field: str) -> tuple[list[str], Write]:
-    """Text between what is kept: front matter, code blocks, link targets, rules of tables."""
-    lines = _decoded(data, field).replace("\r\n", "\n").splitlines(keepends=True)
-    kept = _kept_lines([line.rstrip("\n") for line in lines])
-    parts: list[list[str]] = [[]]  # texts at even places, what is kept at odd ones
-    for line, keep in zip(lines, kept, strict=True):
-        if keep != (len(parts) % 2 == 0):
-            parts.append([])
-        parts[-1].append(line)
-    joined_parts = ["".join(part) for part in parts]
+    """Text between what is kept: front matter, code blocks, link targets, rules and borders of tables."""
+    text = _decoded(data, field)
+    lines = text.replace("\r\n", "\n").splitlines(keepends=True)
+    bare = [line.rstrip("\n") for line in lines]
+    tables = _table_lines(bare)
+    parts: list[str] = [""]  # texts at even places, what is kept at odd ones
+
+    def put(piece: str, *, keep: bool) -> None:
+        if piece and keep != (len(parts) % 2 == 0):
+            parts.append("")
+        parts[-1] += piece
+
+    for number, (line, keep) in enumerate(zip(lines, _kept_lines(bare), strict=True)):
+        if number in tables and not keep:
+            for place, piece in enumerate(_BORDER.split(bare[number])):
+                put(piece, keep=bool(place % 2))
+            put(line[len(bare[number]) :], keep=True)
+        else:
+            put(line, keep=keep)
 
     def write(texts: Sequence[str]) -> bytes:
         done = iter(texts)
-        return "".join(part if place % 2 else next(done) for place, part in enumerate(joined_parts)).encode()
+        whole = "".join(part if place % 2 else next(done) for place, part in enumerate(parts))
+        return _with_ends_of(text, whole).encode()
 
-    return joined_parts[::2], write
+    return parts[::2], write
+
+
+def _with_ends_of(text: str, changed: str) -> str:
+    """A text with the line ends of another."""
+    return changed.replace("\n", "\r\n") if "\r\n" in text else changed
+
+
+_BORDER = re.compile(r"((?:^|(?<!\\))\s*(?<!\\)\|\s*)")
+
+
+def _table_lines(lines: Sequence[str]) -> set[int]:
+    """The rows of tables: the line above a rule such as |---|---|, and those below it."""
+    found: set[int] = set()
+    for number, line in enumerate(lines):
+        if number and "|" in line and "-" in line and not line.strip(" |:-") and "|" in lines[number - 1]:
+            found.add(number - 1)
+            rows = itertools.takewhile(lambda place: "|" in lines[place], range(number + 1, len(lines)))
+            found.update(rows)
+    return found
 
 
 def _kept_lines(lines: Sequence[str]) -> list[bool]:
     """For each line whether it stays as it is."""
     kept: list[bool] = []
-    fence, front, in_list, blank = "", bool(lines) and lines[0] == "---", False, True
+    fence, in_list, blank, front = "", False, True, _front_matter(lines)
     for number, line in enumerate(lines):
         opened = _FENCE.match(line)
-        if front:
+        if number < front:
             kept.append(True)
-            front = not (number and line in ("---", "..."))
         elif fence:
             kept.append(True)
             if opened and opened[1].startswith(fence) and not line.strip(" `~"):
@@ -137,18 +167,27 @@ def _kept_lines(lines: Sequence[str]) -> list[bool]:
     return kept
 
 
+def _front_matter(lines: Sequence[str]) -> int:
+    """How many lines a head of YAML or TOML has; a rule at the beginning is none."""
+    ends = {"---": ("---", "..."), "+++": ("+++",)}.get(lines[0], ()) if lines else ()
+    if not ends or len(lines) < 2 or not lines[1].strip():
+        return 0
+    return next((number + 1 for number, line in enumerate(lines) if number and line in ends), 0)
+
+
 _TIMES = re.compile(r"\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}(?:\s.*)?\Z")
 
 
 def _read_cues(data: bytes, field: str) -> tuple[list[str], Write]:
     """SubRip and WebVTT: the text under each line of times, up to a blank line or the next cue."""
-    lines = _decoded(data, field).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    whole = _decoded(data, field)
+    lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     spans: list[tuple[int, int]] = []  # of lines with text
     place, note = 0, False
     while place < len(lines):
         line = lines[place]
         note = (note or line.startswith(("NOTE", "STYLE", "REGION"))) and bool(line.strip())
-        if note or "-->" not in line:
+        if note or not _looks_timed(line):
             place += 1
             continue
         if not _TIMES.fullmatch(line):
@@ -167,14 +206,19 @@ def _read_cues(data: bytes, field: str) -> tuple[list[str], Write]:
             out += lines[at:start]
             out += _balanced(text, height).split("\n") if end > start else []
             at = end
-        return "\n".join(out + lines[at:]).encode()
+        return _with_ends_of(whole, "\n".join(out + lines[at:])).encode()
 
     return [unit for unit, _ in shapes], write
 
 
+def _looks_timed(line: str) -> bool:
+    """Whether a line is meant as the times of a cue; an arrow alone is text."""
+    return "-->" in line and bool(re.search(r"\d\s*[:.,]\s*\d", line))
+
+
 def _begins_cue(lines: Sequence[str], place: int) -> bool:
     """Whether a line is the times of a cue, or the number above them."""
-    if "-->" in lines[place]:
+    if _looks_timed(lines[place]):
         return True
     return lines[place].strip().isdecimal() and place + 1 < len(lines) and bool(_TIMES.fullmatch(lines[place + 1]))
 

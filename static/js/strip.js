@@ -21,7 +21,9 @@ function open(box) {
     pinned?.classList.add("pinned");
     show(pinned ?? cell);
   };
-  const move = (to) => {
+  // on over cells that stepped aside
+  const move = (to, by = 1) => {
+    while (cells[to]?.hidden) to += by;
     if (!cells[to]) return;
     cells[current].tabIndex = -1;
     current = to;
@@ -43,9 +45,9 @@ function open(box) {
   box.addEventListener("keydown", (event) => {
     const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
     if (!event.target.classList.contains("cell")) return;
-    if (event.key in steps) move(current + steps[event.key]);
+    if (event.key in steps) move(current + steps[event.key], steps[event.key]);
     else if (event.key === "Home") move(0);
-    else if (event.key === "End") move(cells.length - 1);
+    else if (event.key === "End") move(cells.length - 1, -1);
     else if (event.key === "Enter" || event.key === " ") pin(cells[current]);
     else if (event.key === "Escape") { if (pinned) pin(pinned); show(null); }
     else return;

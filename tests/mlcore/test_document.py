@@ -66,7 +66,7 @@ def test_subtitles_keep_their_times_and_lines(read: Callable) -> None:
     found = read("a.srt", text.replace("\n", "\r\n"))
     assert found.units == ("Hello there, how are you?", "- Fine.\n- Good.")
     written = found.write(["Hallo, wie geht es dir?", "- Gut.\n- Schön."]).decode()
-    assert written == f"{first}Hallo, wie\ngeht es dir?\n\n{second}- Gut.\n- Schön.\n"
+    assert written == f"{first}Hallo, wie\ngeht es dir?\n\n{second}- Gut.\n- Schön.\n".replace("\n", "\r\n")
 
 
 def test_webvtt_keeps_notes_styles_and_settings(read: Callable) -> None:
@@ -251,3 +251,66 @@ def test_a_page_that_is_no_html_is_refused_in_words(read: Callable) -> None:
 
 def test_large_markdown_is_read_in_time(read: Callable) -> None:
     assert read("a.md", "text\n\n" + "```a\n" * 100_000).units is not None
+
+
+def test_words_that_word_itself_cut_are_whole(read: Callable) -> None:
+    made, buffer = docx.Document(), io.BytesIO()
+    paragraph = made.add_paragraph()
+    for text in ("The chil", "dren are ", "playing in the gar", "den."):
+        paragraph.add_run(text)
+    paragraph.add_run(" Now").bold = True
+    paragraph.add_run("!").bold = True
+    made.save(buffer)
+    found = read("a.docx", buffer.getvalue())
+    assert found.units == ("The children are playing in the garden.<g1> Now!</g1>",)
+    written = docx.Document(io.BytesIO(found.write(["Die Kinder spielen im Garten.<g1> Jetzt!</g1>"])))
+    runs = written.paragraphs[0].runs
+    assert [run.text for run in runs] == ["Die Kinder spielen im Garten.", "", "", "", " Jetzt!", ""]
+    assert [run.bold for run in runs] == [None] * 4 + [True] * 2
+
+
+def test_a_note_between_two_runs_keeps_its_place(read: Callable) -> None:
+    space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    text = f'<w:document xmlns:w="{space}"><w:body><w:p><w:r><w:t>One</w:t></w:r><w:r><w:footnoteReference w:id="1"/>'
+    text += "</w:r><w:r><w:t> two</w:t></w:r></w:p></w:body></w:document>"
+    found = read("a.docx", packed({"word/document.xml": text}))
+    assert found.units == ("<g0>One</g0> two",)
+
+
+def test_tables_of_markdown_are_cells(read: Callable) -> None:
+    text = "Words | here\n\n| Name | Age |\n|---|---:|\n| The dog | a \\| b |\n\n- [ ] a task\n"
+    found = read("a.md", text)
+    assert [unit.strip() for unit in found.units if unit.strip()] == [
+        *("Words | here", "Name", "Age", "The dog", "a \\| b", "- [ ] a task"),
+    ]
+    assert found.write(list(found.units)).decode() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("---\n\nA rule at the top.\n\n---\n\nMore.\n", ["A rule at the top.", "More."]),
+        ("---\nA rule that never ends.\n", ["A rule that never ends."]),
+        ('+++\ntitle = "x"\n+++\nText.\n', ["Text."]),
+    ],
+)
+def test_front_matter_is_what_ends_and_begins_at_once(read: Callable, text: str, kept: list[str]) -> None:
+    found = read("a.md", text)
+    words = [line for unit in found.units for line in unit.split("\n") if re.search(r"\w", line)]
+    assert words == kept
+    assert found.write(list(found.units)).decode() == text
+
+
+@pytest.mark.parametrize("name", ["a.md", "a.srt", "a.txt"])
+def test_line_ends_of_windows_stay(read: Callable, name: str) -> None:
+    text = "1\r\n00:00:01,000 --> 00:00:02,000\r\nOne line\r\nand more.\r\n"
+    found = read(name, text)
+    assert found.write(list(found.units)).count(b"\r\n") == 4
+
+
+def test_an_arrow_in_a_subtitle_is_text(read: Callable) -> None:
+    text = "1\n00:00:01,000 --> 00:00:02,000\nFrom A --> B\nwe go.\n"
+    found = read("a.srt", text)
+    assert found.units == ("From A --> B we go.",)
+    with pytest.raises(InvalidInput, match="broken times"):
+        read("b.srt", "1\n00:00:01 --> 00:00:02\nHello\n")

@@ -23,6 +23,10 @@ def rejoined(text: str, language: str = "en") -> str:
         "",
         "   ",
         "a" * 5_000,
+        "Apples\t3\nPears\t5 pieces\tgood",
+        "Name      Age\nTom Brown    seven",
+        "- [x] done\n◦ round\n▪ square",
+        "A line that is surely longer than forty characters\rand it goes on here.\u2028and here",
         "He said “Go!” and left. Dr. Smith, e.g. with J. R. Jones, stayed.",
     ],
 )
@@ -78,3 +82,20 @@ def test_a_segment_that_is_too_long_is_halved_at_spaces() -> None:
 def test_a_list_of_long_lower_case_lines_is_taken_apart_in_time() -> None:
     text = "a line in lower case that is longer than forty characters\n" * 20_000
     assert len(split(text, "en").segments) >= 1
+
+
+def test_columns_are_texts_of_their_own() -> None:
+    assert [s.text for s in split("Good apples\tare red\n", "en").segments] == ["Good apples", "are red"]
+
+
+def test_many_initials_are_taken_apart_in_time() -> None:
+    text = "Ab. " * 100_000
+    assert rejoined(text).split() == text.split()
+
+
+def test_a_wrapped_text_is_not_wrapped_within_code() -> None:
+    source = "This line is surely longer than forty characters so please run\nthe command now."
+    passage = split(source, "en")
+    (again,) = [passage.join(["Bitte `git commit --amend --no-edit --all --message hello` nun ausführen."])]
+    assert "`git commit --amend --no-edit --all --message hello`" in again
+    assert again.count("\n") == 1

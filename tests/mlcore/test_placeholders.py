@@ -28,6 +28,21 @@ KEPT = [
     "1.2.3.4",
     "/usr/local/bin",
     "x" * 60,
+    "https://en.wikipedia.org/wiki/Bank_(finance)",
+    "FTP://EXAMPLE.ORG/A",
+    "%.2f",
+    "%1$s",
+    "%5d",
+    "<!-- a note -->",
+    "snake_case_2",
+    "1_000",
+    "⏰",
+    "▶️",
+    "1️⃣",
+    "#️⃣",
+    "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    "5½",
+    "¾",
 ]
 
 
@@ -51,6 +66,9 @@ def test_it_is_kept(value: str) -> None:
         ("12.5.2020", "en", "de", "12.5.2020"),
         ("10:30", "en", "fr", "10:30"),
         ("-3.5", "en", "es", "-3,5"),
+        ("3.5-4.5", "en", "de", "3,5-4,5"),
+        ("1,234-5,678", "en", "de", "1.234-5.678"),
+        ("2026-11-27", "en", "de", "2026-11-27"),
     ],
 )
 def test_digits_stay_and_separators_follow_the_language(number: str, source: str, target: str, expected: str) -> None:
@@ -119,3 +137,31 @@ def test_a_literal_mark_beyond_all_marks_is_no_mark() -> None:
     protected = protect(text, "en", "de")
     assert protected.restore(protected.text).endswith("‹p3› ‹p99›")
     assert protected.missing(protected.text) == []
+
+
+@pytest.mark.parametrize("term", ["Straße", "STRASSE", "İstanbul", "straße"])
+def test_terms_are_found_whose_small_letters_are_more(term: str) -> None:
+    protected = protect(f"Die {term} ist lang", "de", "en", [[term, "Boulevard"]])
+    assert protected.restore(protected.text) == "Die Boulevard ist lang"
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("The value is <5 and x<10.", ("5", "10")),
+        ("20 m² and 10⁶", ("20", "²", "10⁶")),
+        ("GPT-3.5, v2.0 and 2.5 times", ("3.5", "2.0", "2,5")),
+        ("50% discount", ("50",)),
+        ("an _emphasis_ here", ()),
+        ("See [the guide](docs/guide.md) and [x](y)", ("(docs/guide.md)", "(y)")),
+        ("It (really) works", ()),
+    ],
+)
+def test_what_is_kept_of_a_sentence(text: str, values: tuple[str, ...]) -> None:
+    assert protect(text, "en", "de").values == values
+
+
+def test_tags_hold_no_spaces_that_the_source_does_not_hold() -> None:
+    protected = protect("Press the <g1>red</g1> button <b> now </b>", "en", "de")
+    assert protected.text == "Press the <p0>red<p1> button <p2> now <p3>"
+    assert protected.tightened("Die <p0> rote <p1> Taste <p2> jetzt <p3>") == "Die <p0>rote<p1> Taste <p2> jetzt <p3>"

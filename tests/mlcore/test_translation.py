@@ -167,3 +167,26 @@ def test_text_and_document_together_are_refused() -> None:
     with pytest.raises(InvalidInput, match="not both"):
         SPEC.clean({"text": "Hallo", "document": "x.txt"}, {"source": "de"})
     assert SPEC.queue_of({"text": "", "document": "x"}) == "slow"
+
+
+def test_words_in_what_stands_before_a_sentence_are_none_of_its_words() -> None:
+    token = {"text": "the", "start": 0, "end": 3}
+    segment = {
+        **{"before": "https://a.com/the-list\n", "source": "der", "target": "the", "score": 0.0, "alternatives": []},
+        **{"source_tokens": [{"text": "der", "start": 0, "end": 3}], "target_tokens": [token], "attention": [[1.0]]},
+    }
+    text = "https://a.com/the-list\nthe"
+    cells = SPEC.strip({}, {"translation_text": text, "segments": [segment]}).cells
+    assert [(text[cell.start : cell.end], cell.detail) for cell in cells] == [
+        ("https://a.com/the-list", "kept as it is"),
+        ("the", "from “der”"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [([["Dog", "Hund"], ["dog", "Köter"]], "twice"), ([["a\x07", "b"]], "control character")],
+)
+def test_a_glossary_that_cannot_be_followed_is_refused(pairs: list[list[str]], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        SPEC.clean({"text": "x"}, {"source": "de", "target": "en", "glossary": pairs})

@@ -109,7 +109,8 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
     except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
         message = error.message if isinstance(error, InvalidInput) else str(error)
         lines = request.POST.get("lines", "")
-        return _page(request, spec, 422, form=forms.bound(spec), batch_error=message, lines=lines)
+        form = forms.bound(spec, options=_options(request, spec))
+        return _page(request, spec, 422, form=form, batch_error=message, lines=lines)
     return redirect("batch", pk=batch.pk)
 
 
@@ -133,7 +134,8 @@ def run_document(request: HttpRequest, page: str) -> HttpResponse:
             raise
     except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
         message = error.message if isinstance(error, InvalidInput) else str(error)
-        return _page(request, spec, 422, form=forms.bound(spec), document_error=message)
+        form = forms.bound(spec, options=_options(request, spec))
+        return _page(request, spec, 422, form=form, document_error=message)
     return redirect("job", pk=job.pk)
 
 

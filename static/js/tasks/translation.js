@@ -1,7 +1,5 @@
 // Translation: the sentence behind a word, other translations to click, languages to swap.
 const one = (selector, root = document) => root.querySelector(selector);
-const form = one("#run");
-const swap = one("[data-swap]");
 const TINTS = 5;
 
 // The sentence of the cell that is shown, its source words tinted by how much the cell looked at them.
@@ -64,35 +62,43 @@ function replace(result, part, text) {
     chosen.textContent = text;
     cells[0].before(chosen);
   }
+  // Tab must still find a way into the strip, whose only stop may have stepped aside
+  const stops = [...strip.querySelectorAll(".cell")].filter((cell) => !cell.hidden);
+  if (stops.length && !stops.some((cell) => cell.tabIndex === 0)) stops[0].tabIndex = 0;
   const copy = one("[data-copy]", result);
   if (copy) copy.dataset.copy = shown(strip);
 }
 
 const shown = (strip) => [...strip.childNodes].filter((node) => !node.hidden).map((node) => node.textContent).join("");
 
-function setUpSwap() {
-  if (!form || !swap) return;
-  const source = form.elements["option-source"], target = form.elements["option-target"];
-  swap.hidden = false;
-  swap.addEventListener("click", () => {
-    const result = one("#result"), strip = one("[data-cells]", result);
-    const detected = one("[data-detected]", result)?.dataset.detected;
-    const from = source.value === "auto" ? detected ?? (target.value === "en" ? "de" : "en") : source.value;
-    source.value = target.value;
-    target.value = from;
-    if (strip) form.elements.text.value = shown(strip);
-    form.dispatchEvent(new Event("input", { bubbles: true }));
-    form.elements.text.focus();
-  });
-  // one of the two is always English
-  const keep = (changed, other) => changed.addEventListener("change", () => {
-    if (changed.value === "auto") return;
-    if (changed.value === other.value || (changed.value !== "en" && other.value !== "en" && other.value !== "auto")) {
-      other.value = changed.value === "en" ? (other === target ? "de" : "auto") : "en";
-    }
-  });
-  keep(source, target);
-  keep(target, source);
-}
+// The fields are swapped after a refusal, so they are looked up at each use.
+const pickers = () => {
+  const { elements } = one("#run");
+  return { source: elements["option-source"], target: elements["option-target"], text: elements.text };
+};
 
-setUpSwap();
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-swap]")) return;
+  const { source, target, text } = pickers();
+  const result = one("#result"), strip = one("[data-cells]", result);
+  const detected = one("[data-detected]", result)?.dataset.detected;
+  const from = source.value === "auto" ? detected ?? (target.value === "en" ? "de" : "en") : source.value;
+  source.value = target.value;
+  target.value = from;
+  if (strip) text.value = shown(strip);
+  one("#run").dispatchEvent(new Event("input", { bubbles: true }));
+  text.focus();
+});
+
+// one of the two is always English
+document.addEventListener("change", ({ target: changed }) => {
+  if (!changed.closest("#run") || !/^option-(source|target)$/.test(changed.name) || changed.value === "auto") return;
+  const { source, target } = pickers(), other = changed === source ? target : source;
+  if (changed.value === other.value || (changed.value !== "en" && other.value !== "en" && other.value !== "auto")) {
+    other.value = changed.value === "en" ? (other === target ? "de" : "auto") : "en";
+  }
+});
+
+const showSwap = () => { const swap = one("[data-swap]"); if (swap) swap.hidden = false; };
+document.addEventListener("htmx:oobAfterSwap", showSwap);
+showSwap();
