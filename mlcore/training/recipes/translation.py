@@ -79,7 +79,7 @@ SIZES = {
         model={"embed_dim": 320, "encoder_dim": 256, "hidden_dim": 512},
         vocab_size=10_000,
         general=Settings(steps=10_500, max_lr=1.2e-3, warmup=0.04, final_lr=0.1, evaluate_every=1_000),
-        short=Settings(steps=4_000, max_lr=5e-4, warmup=0.02, evaluate_every=500),
+        short=Settings(steps=3_200, max_lr=5e-4, warmup=0.02, evaluate_every=500),
         growth=(1_500,),
     ),
     "large": Size(
