@@ -25,7 +25,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mappi
         f"**Model.** One model for six directions, {parameters:.1f} M parameters: {config['encoder_layers']} BiLSTM layers "
         f"({config['encoder_dim']} a direction), a decoder of two LSTM layers ({config['hidden_dim']} wide) with "
         f"{config['heads']} attention heads between them, {config['vocab_size']:,} shared pieces, tied embeddings; "
-        "float16. A symbol before the source names the target language.",
+        "float16, but the matrices int8. A symbol before the source names the target language.",
         f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
         "## Scores",
         table(metrics),
@@ -33,6 +33,8 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mappi
         "Translation memory: the translation of the most alike training sentence, on the first 500.",
         f"Translations in which a run of three words comes three times: {metrics['repeats'] * 100:.2f} %. Length between "
         f"half and twice the source's words: {metrics['lengths_in_range'] * 100:.1f} %.",
+        f"Greedy BLEU on Multi30k en-de, sentence by sentence: {metrics['rounding']['float32']:.2f} with float32 weights, "
+        f"{metrics['rounding']['stored']:.2f} with the stored ones.",
         "## Learning curves",
         "Greedy BLEU on the first 150 sentences of each dev set of everyday text.",
         *(f"{stage}:\n\n{_curve(run, stage)}" for stage in ("general", "short")),

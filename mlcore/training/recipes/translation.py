@@ -38,6 +38,12 @@ LICENCE = (
     "Weights for research and non-commercial use: trained among others on Multi30k, WMT news and dialogues under "
     "non-commercial terms. See the card."
 )
+_LSTMS = ("encoder.ahead.0", "encoder.ahead.1", "encoder.back.0", "encoder.back.1", "decoder.words", "decoder.seen")
+INT8 = (
+    "embedding.weight",
+    *(f"{lstm}.weight_{kind}_l0" for lstm in _LSTMS for kind in ("ih", "hh")),
+    *(f"decoder.{name}.weight" for name in ("query", "key", "value", "first", "out")),
+)
 # How often each set is read in an epoch of `general`. Captions count most: they are few, and the register is what
 # people type; Wiktionary's words and sets that are noisy or far from that count less.
 GENERAL: Mapping[str, float] = {
@@ -178,13 +184,17 @@ def train(run: Run) -> Path:
         "preprocessing": {"normalisation": "nmt_nfkc", "marks": len(tokenizer.mark_ids)},
         "licence": LICENCE,
     }
-    draft = write_bundle(run.folder / "draft", model.eval(), manifest=manifest, files=_files(tokenizer))
+    draft = write_bundle(run.folder / "draft", model.eval(), manifest=manifest, files=_files(tokenizer), int8=INT8)
     predictor = Predictor(draft)
     metrics = evaluation.measure(predictor, run.data, "dev", limit=size.pairs)
+    metrics["rounding"] = {
+        name: evaluation.greedy(some, tokenizer, run.data, limit=size.pairs)
+        for name, some in (("float32", model), ("stored", predictor.model))
+    }
     metrics["baseline"] = evaluation.baseline(corpora, run.data, limit=size.pairs)
     card = translation_card.render(run, predictor, metrics, {name: len(pairs) for name, pairs in corpora.items()})
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
-    finish(draft, run.out, model, extra=extra)
+    finish(draft, run.out, model, extra=extra, int8=INT8)
     return run.out
 
 
