@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -128,7 +128,7 @@ def _spans(text: str, source: str, target: str, glossary: Sequence[Sequence[str]
     A glossary's term goes before numbers and names in it, not before an address or piece of code around it.
     """
     kept: list[tuple[int, int, str, bool]] = []
-    for match in _KEPT.finditer(text) if _SOME.search(text) else ():
+    for match in _matches(text):
         value = match.group()
         if match.lastgroup == "number" and not _GLUED.search(text, max(0, match.start() - 2), match.start()):
             value = localised(value, source, target)
@@ -173,7 +173,11 @@ def localised(number: str, source: str, target: str) -> str:
 
 def kept_places(text: str) -> list[tuple[int, int]]:
     """From where to where a text holds addresses, code and the like."""
-    return [match.span() for match in _KEPT.finditer(text)] if _SOME.search(text) else []
+    return [match.span() for match in _matches(text)]
+
+
+def _matches(text: str) -> Iterable[re.Match[str]]:
+    return _KEPT.finditer(text) if _SOME.search(text) else ()
 
 
 def is_kept_whole(text: str) -> bool:

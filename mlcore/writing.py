@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from mlcore.errors import InvalidInput
+from mlcore.fields import Text
 from mlcore.subwords import TextTokenizer
 from mlcore.task import JSON
 
@@ -33,6 +36,25 @@ def _digest(word: str) -> str:
 def is_banned(word: str) -> bool:
     """Whether a word is never written."""
     return _digest(word) in banned_words()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopString(Text):
+    """Any characters, blank ones too; a backslash and n, as it is typed into a form, is a line's end."""
+
+    def check(self, name: str, value: Any) -> str:
+        """Refuse an empty one, which would stop at once."""
+        if value == "":
+            raise InvalidInput(name, "A stop string is empty. Give at least one character, or leave it out.")
+        return super().check(name, value).replace("\\n", "\n")
+
+    def show(self, value: Any) -> Any:
+        """As it is typed into a form, where each line is a string of its own."""
+        return value.replace("\n", "\\n") if isinstance(value, str) else value
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema: a string of at least one character."""
+        return {**super().schema(), "minLength": 1}
 
 
 @dataclass

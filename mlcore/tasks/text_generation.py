@@ -11,7 +11,7 @@ from mlcore.errors import InvalidInput
 from mlcore.fields import Choice, Field, Integer, List, Number, Record, Text
 from mlcore.subwords import TextTokenizer
 from mlcore.task import JSON, Cell, Example, Item, Strip, Task, register
-from mlcore.writing import Writing
+from mlcore.writing import StopString, Writing
 
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle
@@ -42,25 +42,6 @@ _REASON = Choice(
     title="Why it ended",
     choices={"length": "as long as asked", "stop": "a stop string", "eos": "the text's end", "cancelled": "stopped"},
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StopString(Text):
-    """Any characters, blank ones too; a backslash and n, as it is typed into a form, is a line's end."""
-
-    def check(self, name: str, value: Any) -> str:
-        """Refuse an empty one, which would stop at once."""
-        if value == "":
-            raise InvalidInput(name, "A stop string is empty. Give at least one character, or leave it out.")
-        return super().check(name, value).replace("\\n", "\n")
-
-    def show(self, value: Any) -> Any:
-        """As it is typed into a form, where each line is a string of its own."""
-        return value.replace("\n", "\\n") if isinstance(value, str) else value
-
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema: a string of at least one character."""
-        return {**super().schema(), "minLength": 1}
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from mlcore.bundle import Bundle
 from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import InvalidInput
 from mlcore.fields import Record
-from mlcore.generation import draw, uniform
 from mlcore.predictor import Predictor
+from mlcore.sampling import draw, uniform
 from mlcore.subwords import TextTokenizer
 from mlcore.training.voices import CarriedLoss, StreamBatches, bits_per_character, nats
 
