@@ -42,7 +42,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         f"parameters, {_origin(stages)}), then an LSTM decoder with attention between its "
         f"two layers ({config['hidden_dim']} wide, {config['vocab_size']:,} words, {parameters['decoder']:.1f} M); float16, but the decoder's large "
         "matrices int8.",
-        f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
+        cards.made_by(run),
         "## Scores",
         table(metrics),
         "Captions and references in lower case without punctuation; pycocoevalcap's BLEU and CIDEr over all five "

@@ -36,6 +36,17 @@ def hours(run: Run) -> str:
     return ", ".join(f"{name} {seconds / 3600:.2f} h" for name, seconds in ledger.items())
 
 
+def made_by(run: Run) -> str:
+    """The card's line on how the weights came about, the run before it (`--init`) included."""
+    line = f"**Made by** `{run.command}`; {hardware()}; {hours(run)}."
+    first = run.first_bundle()
+    if first is None:
+        return line
+    told = (row for row in first.card.splitlines() if row.startswith("**Made by** "))
+    before = next(told, "**Made by** a command that its card does not tell.").removeprefix("**Made by** ")
+    return f"{line} It went on from the weights of {first.label}, made by {before}"
+
+
 def learning_curve(run: Run, stage: str, columns: list[str]) -> list[list[str]]:
     """Rows (step, hours, scores) of a stage's log, for a table."""
     path = run.folder / stage / "log.jsonl"

@@ -24,7 +24,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any]) -> str:
         f"**Model.** {config['num_layers']} LSTM layers ({config['hidden_dim']} wide, the last {config['embed_dim']}), "
         f"{config['vocab_size']:,} pieces, tied embedding, {parameters:.1f} M parameters; dropouts after AWD-LSTM; a vector "
         "for each voice is added to every token's; float16.",
-        f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
+        cards.made_by(run),
         "## Scores",
         table(metrics),
         "Bits a character: nats of all tokens of a held-out text, read as one stream with carried state, over its characters "

@@ -50,7 +50,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], sources: Seq
         f"**Model.** A BiLSTM ({config['num_layers']} layer, {config['hidden_dim']} a direction) over a sentencepiece "
         f"vocabulary of {config['vocab_size']:,} (embedding {config['embed_dim']}), with max, mean and attention pooling; "
         f"{parameters / 1e6:.1f} M parameters, stored in float16. Each direction was first trained as a language model.",
-        f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
+        cards.made_by(run),
         "## Scores",
         table(metrics),
         f"Scored on the weights that ship. IMDB dev is {IMDB_DEV:,} reviews drawn at random from the training file: it names "

@@ -40,7 +40,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         f"({millions['head']:.1f} M), and an LSTM that names tags one after another, looking at the photo and at the tags "
         f"named so far ({millions['decoder']:.1f} M; after Wang et al. 2016). Shipped: {config['mix']:g} x head + "
         f"{1 - config['mix']:g} x LSTM, as logits, each the mean over the photo and its mirror image. Float16.",
-        f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
+        cards.made_by(run),
         "## Scores",
         table(metrics),
         "The linear probe is a logistic regression a label on mean and maximum of the ImageNet encoder's features at the "

@@ -26,7 +26,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mappi
         f"({config['encoder_dim']} a direction), a decoder of two LSTM layers ({config['hidden_dim']} wide) with "
         f"{config['heads']} attention heads between them, {config['vocab_size']:,} shared pieces, tied embeddings; "
         "float16, but the matrices int8. A symbol before the source names the target language.",
-        f"**Made by** `{run.command}`; {cards.hardware()}; {cards.hours(run)}.",
+        cards.made_by(run),
         "## Scores",
         table(metrics),
         f"Lower-cased BLEU of sacrebleu ({metrics['signature']}), chrF++ cased; of news sets the first 1,000 sentences. "

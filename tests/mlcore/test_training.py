@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
 from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, reverse_within_length
 from mlcore.predictor import load_model
+from mlcore.training import cards
 from mlcore.training.data import bucket_batches, padded_length
 from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy
 from mlcore.training.parallel_text import Pair
+from mlcore.training.publish import write_bundle
 from mlcore.training.recipes import translation
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer, learning_rate
@@ -145,6 +148,22 @@ def test_a_run_goes_on_from_the_weights_of_a_bundle(tiny_bundles: dict[str, Bund
     for name, value in stored.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_card_tells_of_the_run_before_too(
+    tiny_bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path))
+    first = tiny_bundles["translation"]
+    run = replace(_run(first, "translation"), init=None)
+    run.record("general", 7_200)
+    card = f"# A card\n\n{cards.made_by(run)}\n".encode()
+    made = write_bundle(tmp_path / "first", load_model(first), manifest=first.manifest, files={"card.md": card})
+    line = cards.made_by(replace(run, init=made.path))
+    assert "general 2.00 h. It went on from the weights of translation/" in line
+    assert line.count("python -m mlcore train translation") == 2
+    assert "\n" not in line
+    assert "its card does not tell" in cards.made_by(replace(run, init=first.path))
 
 
 def test_a_run_refuses_a_bundle_that_does_not_fit(tiny_bundles: dict[str, Bundle]) -> None:
