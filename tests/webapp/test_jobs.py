@@ -67,12 +67,17 @@ def test_a_stale_worker_cannot_write() -> None:
     assert reload(fresh).status == Status.FAILED
 
 
-def test_a_second_attempt_comes_alone() -> None:
-    jobs = [submit() for _ in range(3)]
+def test_second_attempts_come_in_small_company_and_last_ones_alone() -> None:
+    jobs = [submit() for _ in range(6)]
     claim()
-    Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    upkeep.sweep()
-    assert [len(claim()) for _ in jobs] == [1, 1, 1]
+    for expected in ([4, 2], [1] * 6):
+        Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        upkeep.sweep()
+        fresh = submit()
+        assert [len(claim()) for _ in expected] == expected
+        assert [job.pk for job in claim()] == [fresh.pk], "a new one joins none of them"
+        fresh.delete()
+    assert {reload(job).attempts for job in jobs} == {3}
 
 
 def test_after_three_attempts_a_job_fails_in_words() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
@@ -18,6 +19,7 @@ from django.utils import timezone
 from webapp.jobs.models import Job, Status, Worker
 
 ORDER = ("bulk", "turn", "created_at")
+RETRIED_TOGETHER = 4
 
 
 def _lease() -> timedelta:
@@ -35,8 +37,9 @@ def claim(
 ) -> list[Job]:
     """Take the oldest queued job and others of its batch key, under one fresh lease; none of the versions `full`.
 
-    At most as many as there is `room` for beside the first and, padded to the longest, `max_cost` in all. A job on its
-    second attempt comes alone, and with `fresh` not at all: a poisonous input cannot burn its neighbours.
+    At most as many as there is `room` for beside the first and, padded to the longest, `max_cost` in all. Jobs whose
+    worker died come back four at a time and at last alone, and with `fresh` not at all: a poisonous input cannot burn
+    its neighbours' last attempt, and many texts cut off by one kill need not be retried one by one.
     """
     token, now = uuid.uuid4(), timezone.now()
     with transaction.atomic():
@@ -48,7 +51,7 @@ def claim(
         head = (queued.filter(attempts=0) if fresh else queued).first()
         if head is None:
             return []
-        chosen = [head.pk] if head.attempts else _fitting(queued, head, room(head), max_cost)
+        chosen = _fitting(queued, head, min(room(head), _company(head.attempts)), max_cost)
         Job.objects.filter(pk__in=chosen, status=Status.QUEUED).update(
             status=Status.RUNNING,
             lease_token=token,
@@ -62,8 +65,15 @@ def claim(
     )
 
 
+def _company(attempts: int) -> int:
+    """How many jobs that were tried so often may be tried again together."""
+    if attempts == 0:
+        return sys.maxsize
+    return 1 if attempts + 1 >= settings.MAX_ATTEMPTS else RETRIED_TOGETHER
+
+
 def _fitting(queued: QuerySet[Job], head: Job, limit: int, max_cost: int) -> list[uuid.UUID]:
-    rows = queued.filter(batch_key=head.batch_key, attempts=0)[:limit]
+    rows = queued.filter(batch_key=head.batch_key, attempts=head.attempts)[:limit]
     chosen: list[uuid.UUID] = []
     longest = 0
     for row in rows:

@@ -117,7 +117,7 @@ class Server:
         return [queue for queue in self.queues if queue not in self.paused]
 
     def _has_room(self, over_s: float) -> bool:
-        """Whether more may join. A job on its second attempt is alone: it may have ended a worker; where one waits,
+        """Whether more may join. None joins jobs on a second attempt, which may have ended a worker; where one waits,
         and the shift is over by `over_s`, what runs is let run out first."""
         jobs = [job for running in self.running.values() for job in running.jobs]
         if any(job.attempts > 1 for job in jobs):
