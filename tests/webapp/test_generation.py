@@ -182,7 +182,8 @@ def test_several_continuations_stand_side_by_side(client: Client, work: Server) 
     finish(work)
     output = reread(job).content.output
     assert len({output["generated_text"], *(other["generated_text"] for other in output["others"])}) == 3
-    assert client.get(f"/jobs/{job.pk}/").content.decode().count("data-continue=") == 3
+    page = client.get(f"/jobs/{job.pk}/").content.decode()
+    assert page.count("data-continue=") == page.count("data-written") == page.count("data-strip") == 3
 
 
 def test_an_empty_beginning_is_allowed_and_a_bad_option_is_not(client: Client, work: Server) -> None:

@@ -32,7 +32,7 @@ function place(box, number) {
 
 // What is shown again from the row must not be shorter than what was seen already.
 document.addEventListener("htmx:afterSettle", () => {
-  document.querySelectorAll("[data-writing-actions], [data-continue]").forEach((hidden) => { hidden.hidden = false; });
+  document.querySelectorAll("[data-writing-actions]").forEach((hidden) => { hidden.hidden = false; });
   const box = one("#result [data-writings]");
   if (!box || one("#result").dataset.id !== job) return;
   for (let number = 0; number < Number(box.dataset.count); number += 1) {
@@ -43,8 +43,8 @@ document.addEventListener("htmx:afterSettle", () => {
 });
 
 document.addEventListener("strip:show", (event) => {
-  const written = event.target.closest("[data-written]"), could = one("#result [data-could]");
-  if (!written || !could || event.detail === null) return;
+  const written = event.target.closest("[data-written]"), could = written && one("[data-could]", written);
+  if (!could || event.detail === null) return;
   const cell = event.target.querySelectorAll(".cell")[event.detail];
   const step = Number(cell.dataset.step), tokens = JSON.parse(written.dataset.tokens);
   const before = tokens.slice(0, step).map((token) => token.text).join("");
@@ -63,7 +63,7 @@ document.addEventListener("strip:show", (event) => {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-branch], [data-continue], [data-again]");
   if (!button || !form) return;
-  const prompt = one("[data-written]")?.dataset.prompt ?? "";
+  const prompt = one("#result [data-prompt]")?.dataset.prompt ?? "";
   form.elements.prompt.value = prompt + (button.dataset.branch ?? button.dataset.continue ?? "");
   if (form.elements["option-seed"]) form.elements["option-seed"].value = "";
   form.dispatchEvent(new Event("input", { bubbles: true }));
@@ -71,4 +71,4 @@ document.addEventListener("click", (event) => {
   one("#result").scrollIntoView({ block: "nearest" });
 });
 
-document.querySelectorAll("[data-writing-actions], [data-continue]").forEach((hidden) => { hidden.hidden = false; });
+document.querySelectorAll("[data-writing-actions]").forEach((hidden) => { hidden.hidden = false; });

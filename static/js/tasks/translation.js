@@ -67,6 +67,16 @@ function replace(result, part, text) {
   if (stops.length && !stops.some((cell) => cell.tabIndex === 0)) stops[0].tabIndex = 0;
   const copy = one("[data-copy]", result);
   if (copy) copy.dataset.copy = shown(strip);
+  download(one(".actions a[download]", result), one(".chosen", strip) ? shown(strip) : null);
+}
+
+// The server's file is the first translation; what was chosen here is saved from here.
+function download(link, text) {
+  if (!link) return;
+  link.dataset.first ??= link.getAttribute("href");
+  if (link.href.startsWith("blob:")) URL.revokeObjectURL(link.href);
+  link.href = text === null ? link.dataset.first : URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = text === null ? "" : "translation.txt";
 }
 
 const shown = (strip) => [...strip.childNodes].filter((node) => !node.hidden).map((node) => node.textContent).join("");

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from mlcore.fields import Choice
 from mlcore.task import Task
-from webapp.playground.panels import duration, own_template
+from webapp.playground.panels import duration, own_template, strip_parts
 
 register = Library()
 
@@ -49,6 +49,12 @@ def choice_title(task: Task, option: str, value: str) -> str:
 def choice_title_of(field: Choice, value: str) -> str:
     """The title of one of a field's choices."""
     return field.choices.get(value, value)
+
+
+@register.simple_tag
+def strip_of(task: Task, inputs: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
+    """The strip of one of several answers."""
+    return strip_parts(task.strip(inputs, output))
 
 
 @register.filter
