@@ -179,24 +179,31 @@ _TIMES = re.compile(r"\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1
 
 
 def _read_cues(data: bytes, field: str) -> tuple[list[str], Write]:
-    """SubRip and WebVTT: the text under each line of times, up to a blank line or the next cue."""
+    """SubRip and WebVTT: the text under each line of times, up to a blank line or the next cue.
+
+    Text behind a blank line belongs to a SubRip cue too, as players have it; in WebVTT such blocks are none of a cue.
+    """
     whole = _decoded(data, field)
     lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     spans: list[tuple[int, int]] = []  # of lines with text
-    place, note = 0, False
+    is_webvtt = lines[0].startswith("WEBVTT")
+    place, cues, note = 0, 0, False
     while place < len(lines):
         line = lines[place]
         note = (note or line.startswith(("NOTE", "STYLE", "REGION"))) and bool(line.strip())
-        if note or not _looks_timed(line):
+        if _looks_timed(line) and not note:
+            cues += 1
+            place += 1
+            if not _TIMES.fullmatch(line):
+                raise InvalidInput(field, f"Subtitle {cues} has broken times: “{line.strip()[:60]}”.")
+        elif is_webvtt or note or not cues or not line.strip() or _begins_cue(lines, place):
             place += 1
             continue
-        if not _TIMES.fullmatch(line):
-            raise InvalidInput(field, f"Subtitle {len(spans) + 1} has broken times: “{line.strip()[:60]}”.")
-        start = place = place + 1
+        start = place
         while place < len(lines) and lines[place].strip() and not _begins_cue(lines, place):
             place += 1
         spans.append((start, place))
-    if not spans:
+    if not cues:
         raise InvalidInput(field, "There are no subtitles in this file: no line with times and “-->”.")
     shapes = [_cue_lines(lines[start:end]) for start, end in spans]
 

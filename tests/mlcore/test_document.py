@@ -69,6 +69,17 @@ def test_subtitles_keep_their_times_and_lines(read: Callable) -> None:
     assert written == f"{first}Hallo, wie\ngeht es dir?\n\n{second}- Gut.\n- Schön.\n".replace("\n", "\r\n")
 
 
+def test_text_behind_a_blank_line_of_a_subtitle_is_text(read: Callable) -> None:
+    first, second = "1\n00:00:01,000 --> 00:00:02,500\n", "2\n00:00:03,000 --> 00:00:04,000\n"
+    text = f"{first}Hello there\n\nhow are you?\n\n\n{second}Fine.\n"
+    found = read("a.srt", text)
+    assert found.units == ("Hello there", "how are you?", "Fine.")
+    written = found.write([shouted(unit) for unit in found.units]).decode()
+    for words in ("Hello there", "how are you", "Fine"):
+        text = text.replace(words, words.upper())
+    assert written == text
+
+
 def test_webvtt_keeps_notes_styles_and_settings(read: Callable) -> None:
     text = "WEBVTT\n\nNOTE a --> b\n\nSTYLE\n::cue {}\n\nid\n00:01.000 --> 00:02.000 align:start\nHello you\n"
     found = read("a.vtt", text)

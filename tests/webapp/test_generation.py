@@ -61,7 +61,8 @@ def test_a_text_is_written_and_shown(client: Client, work: Server) -> None:
     assert output["seed"] == 7
     page = client.get(f"/jobs/{job.pk}/").content.decode()
     assert "data-tokens=" in page
-    assert "Seed 7, 40 tokens, ended: as long as asked" in page
+    assert "40 tokens, ended: as long as asked" in page
+    assert "Seed 7" in page
     assert client.get(f"/jobs/{job.pk}/download").content.decode() == output["generated_text"]
 
 
@@ -103,6 +104,20 @@ def test_a_text_that_is_stopped_while_its_last_token_is_made_is_kept(client: Cli
     stopped = reread(job)
     assert stopped.status == Status.CANCELLED
     assert len(stopped.content.output["tokens"]) == 40
+
+
+def test_a_text_that_takes_too_long_is_kept_as_far_as_it_came(
+    client: Client, work: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(client)
+    steps(work, 9)
+    (running,) = work.running.values()
+    monkeypatch.setattr(type(running.predictor.task), "max_run_s", -1.0)
+    steps(work, 1)
+    ended = reread(job)
+    assert ended.status == Status.SUCCEEDED
+    assert (ended.content.output["finish_reason"], len(ended.content.output["tokens"])) == ("cancelled", 10)
+    assert "10 tokens, ended: stopped" in client.get(f"/jobs/{job.pk}/").content.decode()
 
 
 @pytest.mark.parametrize("dies", ["before", "after"])

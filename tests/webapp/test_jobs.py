@@ -224,6 +224,9 @@ def test_a_job_that_is_too_slow_is_ended(server: Server, run_jobs: Callable[[], 
         def step(self) -> list[Any]:
             return []
 
+        def snapshot(self, key: Any) -> None:
+            return None
+
         def abort(self, key: Any) -> None:
             self.rows.pop(key, None)
 

@@ -185,8 +185,12 @@ class Server:
         for job in list(engine.rows):
             limit = running.predictor.task.run_limit_s(job.content.inputs)
             if time.monotonic() - running.held[job.pk].since > limit:
+                half = engine.snapshot(job)
                 engine.abort(job)
-                self._fail(job, f"This took longer than {limit:g} s and was stopped.")
+                if half is None:
+                    self._fail(job, f"This took longer than {limit:g} s and was stopped.")
+                else:  # a text says itself that it was stopped
+                    self._store(running, [(job, Final(half))])
 
     def _forget_finished(self) -> None:
         """Let go of versions without work, and of leases without jobs."""
