@@ -18,7 +18,7 @@ from django.utils import timezone
 from mlcore.bundle import Bundle
 from mlcore.errors import BundleError
 from tests.conftest import make_bundle
-from webapp.control import rendering
+from webapp.control import curves, rendering
 from webapp.jobs import loaded, queries, services, switching
 from webapp.jobs.models import Feedback, Job, Queue, Worker
 from webapp.jobs.owners import Owner
@@ -323,3 +323,30 @@ def test_results_of_operations_are_tables() -> None:
     assert "<td>accuracy</td><td>0.5000</td><td>0.5000</td>" in shown
     replay = rendering.result({"items": 1, "agreement": 1.0, "differences": [], "latency_ms": {"then": None, "now": 3}})
     assert "unknown and 3" in replay
+
+
+def test_learning_curves_of_a_card_are_drawn_and_other_tables_are_not() -> None:
+    head = "| step | hours | BLEU | <b>CIDEr |\n| --- | --- | --- | --- |\n"
+    card = rendering.card(
+        f"# A\n\n{head}| 10 | 0.5 | 12.0 | 20 |\n| 20 | 1.0 | 30.5 | 41 |\n\n| set | BLEU |\n| --- | --- |\n| a | 1 |\n"
+    )
+    assert card.count("<figure") == 1
+    assert card.count("<polyline") == 2
+    assert card.index("<figure") < card.index("<td>10</td>"), "the table that says the same comes behind"
+    assert "BLEU 12 to 30.5" in card
+    assert "<b>" not in card
+    for rows in ("", "| 10 | 0.5 | 12.0 | 20 |\n", "| 10 | 0.5 | x | 20 |\n| 20 | 1.0 | nan | 41 |\n"):
+        assert "<figure" not in rendering.card(head + rows)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1.85, [0, 0.5, 1, 1.5, 2]),
+        (9.5, 44.1, [0, 10, 20, 30, 40, 50]),
+        (-5.4, -4.9, [-5.4, -5.3, -5.2, -5.1, -5, -4.9]),
+        (3, 3, [3, 3.2, 3.4, 3.6, 3.8, 4]),
+    ],
+)
+def test_axes_have_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert curves.ticks(low, high) == pytest.approx(expected)

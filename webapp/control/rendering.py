@@ -9,12 +9,15 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from markdown_it import MarkdownIt
 
+from webapp.control import curves
+
 # no HTML of the card's own, no images from elsewhere; links that could run a script are left as text by the library
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+_MARKDOWN.add_render_rule("table_open", curves.above_table)
 
 
 def card(text: str) -> SafeString:
-    """A bundle's card, Markdown."""
+    """A bundle's card, Markdown; its learning curves are drawn, too."""
     return written(SafeString(_MARKDOWN.render(text)))
 
 
