@@ -188,19 +188,20 @@ class TokenEngine(Engine[Key]):
         logits = model.logits(hidden[:, 0]).float()  # (N, V)
         log_p = logits.log_softmax(dim=-1)
         top = log_p.topk(TOP, dim=-1)
-        rows = logits.cpu().numpy()
+        likeliest = zip(top.indices.tolist(), top.values.exp().tolist(), strict=True)
+        rows, known = logits.cpu().numpy(), log_p.cpu().numpy()
+        finite = np.isfinite(rows).all(axis=1)
         chosen: list[int] = []
         failed: list[tuple[Key, Event]] = []
-        for place, (key, lane) in enumerate(self.lanes):
-            if not np.isfinite(rows[place]).all():
+        for place, ((key, lane), (best, shares)) in enumerate(zip(self.lanes, likeliest, strict=True)):
+            if not finite[place]:
                 failed.append((key, Failed(FloatingPointError("The model's answer is not a finite number."))))
                 chosen.append(0)
                 continue
-            best = [(int(i), float(p)) for i, p in zip(top.indices[place], top.values[place].exp(), strict=True)]
             try:
                 where = (lane.text.number, lane.made)
                 token = draw(rows[place], lane.options, lane.recent, position=where, allows=lane.text.allows)
-                lane.text.push(token, float(log_p[place, token]), best)
+                lane.text.push(token, float(known[place, token]), list(zip(best, shares, strict=True)))
             except Exception as error:
                 failed.append((key, Failed(error)))
                 chosen.append(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 _REFUSALS = 32  # tokens refused one by one before all are asked for
 _COLDEST = 1e-3  # temperatures below are 0: dividing by them leaves one token anyway, or overflows
-_HEAD = 256  # candidates that are sorted; more only where the options let more in
+# Sorting a vocabulary for each token of each text is what drawing costs. Mostly the likeliest few hundred decide, and
+# those within so many nats of the best one are found by a comparison; more are looked at only where they are not enough.
+_DEPTHS = (6.0, 10.0, math.inf)
 
 
 def uniform(seed: int, number: int, position: int, again: int = 0) -> float:
@@ -41,46 +43,45 @@ def draw(
     if penalty != 1.0 and recent:
         seen = np.unique(np.asarray(recent))
         scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
-    if options["temperature"] < _COLDEST:
-        best = itertools.chain(_likeliest(scores, _HEAD), _likeliest(scores, len(scores)))
-        return next((int(token) for token in best if allows(int(token))), int(scores.argmax()))
-    scores /= options["temperature"]
+    greedy = options["temperature"] < _COLDEST
+    if not greedy:
+        scores /= options["temperature"]
     for again in range(len(scores)):
         if again == _REFUSALS:  # next to nothing may come, as in the middle of a character: ask for all at once
             scores[[not allows(token) for token in range(len(scores))]] = -np.inf
-        if not np.isfinite(scores.max()):
+        best = int(scores.argmax())
+        if not np.isfinite(scores[best]):
             break
-        order, weights = _candidates(scores, options)
-        share = uniform(options["seed"], *position, again)
-        place = int(np.searchsorted(np.cumsum(weights), share * weights.sum(), side="right"))
-        token = int(order[min(place, int(np.count_nonzero(weights)) - 1)])
+        token = best if greedy else _drawn(scores, scores[best], options, uniform(options["seed"], *position, again))
         if allows(token):
             return token
         scores[token] = -np.inf
     return int(logits.argmax())
 
 
-def _likeliest(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """The `count` best tokens, the best first, equal ones by their ids."""
-    count = min(count, len(scores))
-    head = np.sort(np.argpartition(-scores, count - 1)[:count])
-    return head[np.argsort(-scores[head], kind="stable")]
-
-
-def _candidates(
-    scores: NDArray[np.float64], options: Mapping[str, Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Tokens that may be drawn, the likeliest first, and their weights."""
-    weights = np.exp(scores - scores.max())
-    order = _likeliest(scores, options["top_k"] or _HEAD)
-    total = weights[order].sum() if options["top_k"] else weights.sum()
-    while True:
+def _drawn(scores: NDArray[np.float64], best: float, options: Mapping[str, Any], share: float) -> int:
+    """The token at `share` of the candidates' probability, the likeliest first, equal ones by their ids."""
+    weights = np.exp(scores - best)
+    total, wanted = weights.sum(), options["top_k"] or 0
+    order = np.zeros(0, dtype=np.int64)
+    for depth in _DEPTHS:
+        near = np.flatnonzero(scores >= best - depth) if depth < math.inf else np.flatnonzero(weights)
+        if depth < math.inf and len(near) < wanted:
+            continue
+        order = near[np.argsort(-scores[near], kind="stable")]
+        if wanted:
+            order = order[:wanted]
+            total = weights[order].sum()
         head = weights[order]
+        mass = np.cumsum(head)
         count = len(order)
         if options["top_p"] < 1:
-            count = min(count, int(np.searchsorted(np.cumsum(head), options["top_p"] * total)) + 1)
+            count = min(count, int(np.searchsorted(mass, options["top_p"] * total)) + 1)
         if options["min_p"] > 0:
             count = min(count, max(1, int((head >= options["min_p"] * head[0]).sum())))
-        if count < len(order) or options["top_k"] or len(order) == len(scores):
-            return order[:count], head[:count].copy()
-        order = _likeliest(scores, len(scores))  # the head was not enough
+        # all candidates are known, or at least those up to the drawn one where nothing narrows them
+        whole = count < len(order) or wanted
+        place = int(np.searchsorted(mass[:count], share * (mass[count - 1] if whole else total), side="right"))
+        if whole or (place < count and options["top_p"] == 1 and options["min_p"] == 0):
+            return int(order[min(place, count - 1)])
+    return int(order[min(place, count - 1)])

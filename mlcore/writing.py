@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -71,6 +72,8 @@ class Writing:
     written: list[int] = field(default_factory=list)
     tokens: list[JSON] = field(default_factory=list)
     raw: bytearray = field(default_factory=bytearray)  # of all tokens; a character may be several of them
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("ignore"))
+    tail: str = ""  # the end of the text, as far as a stop string may have begun in it
     reason: str = ""
     told: int = 0  # tokens that were told
 
@@ -92,9 +95,9 @@ class Writing:
         if token == self.tokenizer.eos_id:
             return bool(self.written)
         piece = self.tokenizer.raw[token]
-        if not piece or any(byte in _REFUSED for byte in piece) or not _may_follow(self.raw, piece):
+        if not _is_plain(piece) or not _may_follow(self.raw, piece):
             return False
-        tail = (self.before + self.raw)[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
+        tail = (self.before + self.raw[-80:])[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
         return not any(map(is_banned, _WORD.findall(tail)[-2:]))
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
@@ -103,14 +106,13 @@ class Writing:
         if token == self.tokenizer.eos_id:
             self.reason = "eos"
             return
-        before = self.raw.decode("utf-8", "ignore")
         self.written.append(token)
         self.raw += self.tokenizer.raw[token]
-        now = self.raw.decode("utf-8", "ignore")
+        came = self.decoder.decode(self.tokenizer.raw[token])
         shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in could]
-        self.tokens.append({"text": now[len(before) :], "logprob": round(logprob, 4), "top": shown})
-        longest = max(map(len, self.stops), default=0)
-        if any(stop in now[-longest - len(now) + len(before) :] for stop in self.stops):
+        self.tokens.append({"text": came, "logprob": round(logprob, 4), "top": shown})
+        self.tail = (self.tail + came)[-len(came) - max(map(len, self.stops), default=0) :]
+        if any(stop in self.tail for stop in self.stops):
             self.reason = "stop"
         elif len(self.written) >= self.limit:
             self.reason = "length"
@@ -128,6 +130,12 @@ class Writing:
     def output(self) -> JSON:
         """The whole continuation."""
         return {"generated_text": self.text, "finish_reason": self.reason or "cancelled", "tokens": self.tokens}
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_plain(piece: bytes) -> bool:
+    """Whether a piece is text that may be written: no special symbol, no refused byte."""
+    return bool(piece) and not any(byte in _REFUSED for byte in piece)
 
 
 def _may_follow(raw: bytes | bytearray, piece: bytes) -> bool:
