@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 _REFUSALS = 32  # tokens refused one by one before all are asked for
 _COLDEST = 1e-3  # temperatures below are 0: dividing by them leaves one token anyway, or overflows
 # Sorting a vocabulary for each token of each text is what drawing costs. Mostly the likeliest few hundred decide, and
-# those within so many nats of the best one are found by a comparison; more are looked at only where they are not enough.
+# those within so many nats of the best one are found by comparing; more are looked at only where they are too few.
 _DEPTHS = (6.0, 10.0, math.inf)
 
 
