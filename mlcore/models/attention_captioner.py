@@ -20,7 +20,7 @@ from mlcore import decoding
 from mlcore.batching import Batch
 from mlcore.models import cnn
 from mlcore.models.attention import Look, PlaceAttention
-from mlcore.models.recurrent import LSTM, LockedDropout
+from mlcore.models.recurrent import LSTM, LockedDropout, project
 
 State = tuple[Tensor, Tensor, Tensor, Tensor]  # h and c (1, B, H) of the lower and of the upper layer
 
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
 
     def logits(self, found: Tensor) -> Tensor:
         """(..., E) -> (..., V), with the embedding as output layer (Press & Wolf 2017)."""
-        return nn.functional.linear(found, self.embedding.weight, self.bias)
+        return project(found, self.embedding.weight, self.bias)
 
     def start(self, features: Tensor) -> decoding.State:
         """What a search carries for each row before the first word; rows come first in every tensor."""

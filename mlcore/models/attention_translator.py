@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mlcore import beam
 from mlcore.batching import Batch
 from mlcore.decoding import Hypothesis, State
-from mlcore.models.recurrent import LSTM, LockedDropout, length_mask, reverse_within_length
+from mlcore.models.recurrent import LSTM, LockedDropout, length_mask, project, reverse_within_length
 
 Recurrent = tuple[Tensor, Tensor, Tensor, Tensor]  # h and c (1, B, H) of the lower and of the upper layer
 Memory = tuple[Tensor, Tensor, Tensor]  # values and keys (B, S, H) of the source, mask (B, S)
@@ -80,7 +80,7 @@ class Model(nn.Module):
 
     def logits(self, found: Tensor) -> Tensor:
         """(..., E) -> (..., V), with the embedding as output layer (Press & Wolf 2017)."""
-        return nn.functional.linear(found, self.embedding.weight, self.bias)
+        return project(found, self.embedding.weight, self.bias)
 
     def attention(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
         """Where each token of a known target looks, (B, T, S): the mean over heads; row t is of target[:, t + 1]."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcore.generation import TokenEngine as Engine
-from mlcore.models.recurrent import LockedDropout, WeightDropLSTM
+from mlcore.models.recurrent import LockedDropout, WeightDropLSTM, project
 
 __all__ = ["Config", "Engine", "Model"]
 State = list[tuple[Tensor, Tensor]]  # h and c (1, B, H) of each layer
@@ -67,4 +67,4 @@ class Model(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., E) -> (..., V), with the embedding as output layer (Press & Wolf 2017)."""
-        return nn.functional.linear(hidden, self.embedding.weight, self.bias)
+        return project(hidden, self.embedding.weight, self.bias)

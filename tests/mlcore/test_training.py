@@ -13,7 +13,7 @@ from torch import nn
 
 from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
-from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, reverse_within_length
+from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, project, reverse_within_length
 from mlcore.predictor import load_model
 from mlcore.training import cards
 from mlcore.training.data import bucket_batches, padded_length
@@ -70,9 +70,17 @@ def test_a_single_step_of_few_rows_is_that_of_torch() -> None:
     torch.manual_seed(0)
     ours, theirs = LSTM(5, 7), nn.LSTM(5, 7, batch_first=True)
     theirs.load_state_dict(ours.state_dict())
-    for rows in (1, 3, LSTM.FEW + 1):
+    for rows in (1, 3, LSTM.SOME, LSTM.FEW, LSTM.FEW + 1):
         x, state = torch.randn(rows, 1, 5), (torch.randn(1, rows, 7), torch.randn(1, rows, 7))
         torch.testing.assert_close(ours(x, state), theirs(x, state))
+
+
+def test_few_rows_are_projected_as_many() -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(11, 5), torch.randn(11)
+    for shape in ((1, 5), (2, 5), (32, 5), (33, 5), (2, 3, 5)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(project(x, weight, bias), nn.functional.linear(x, weight, bias))
 
 
 def test_locked_dropout_has_one_mask_over_time() -> None:
