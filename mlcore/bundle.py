@@ -172,6 +172,7 @@ class Bundle:
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / name).write_bytes(content)
             save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, temporary / WEIGHTS)
+            (temporary / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read what it writes
             header = read_header(temporary / WEIGHTS)
             whole = {
                 "format": FORMAT,

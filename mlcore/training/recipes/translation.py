@@ -103,8 +103,8 @@ FURTHER = {
     "base": replace(
         SIZES["base"],
         model={**SIZES["base"].model, "dropout": 0.1},
-        general=Settings(steps=9_000, max_lr=8e-4, warmup=0.02, final_lr=0.1, evaluate_every=1_000),
-        short=Settings(steps=2_500, max_lr=4e-4, warmup=0.02, evaluate_every=500),
+        general=Settings(steps=10_500, max_lr=8e-4, warmup=0.02, final_lr=0.1, evaluate_every=1_000),
+        short=Settings(steps=2_800, max_lr=4e-4, warmup=0.02, evaluate_every=500),
         growth=(2_000,),
         captions=2.0,
     ),
