@@ -241,6 +241,7 @@ def _train(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=options.device,
     )
+    run.begin()
     print(recipe(spec.name).train(run))
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcore.engine import Engine, Event, Failed, Final, Partial
@@ -37,9 +38,10 @@ class Continuation(Protocol):
     number: int  # of this continuation among those of its row
     limit: int  # tokens that it may have
     finished: bool
+    refused: NDArray[np.bool_]  # (V,) tokens that may not come next
 
     def allows(self, token: int) -> bool:
-        """Whether a token may come next."""
+        """Whether a token may come next, also by what it would spell."""
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
         """Take the next token, its log-probability and the `TOP` likeliest with their probabilities."""
@@ -200,7 +202,10 @@ class TokenEngine(Engine[Key]):
                 continue
             try:
                 where = (lane.text.number, lane.made)
-                token = draw(rows[place], lane.options, lane.recent, position=where, allows=lane.text.allows)
+                text = lane.text
+                token = draw(
+                    rows[place], lane.options, lane.recent, position=where, allows=text.allows, refused=text.refused
+                )
                 lane.text.push(token, float(known[place, token]), list(zip(best, shares, strict=True)))
             except Exception as error:
                 failed.append((key, Failed(error)))

@@ -29,24 +29,29 @@ def draw(
     *,
     position: tuple[int, int],
     allows: Callable[[int], bool],
+    refused: NDArray[np.bool_] | None = None,
 ) -> int:
     """The next token of a continuation: logits (V,), `position` its number and the number of the token.
 
     Temperature 0 takes the likeliest. Otherwise candidates are narrowed by top-k, then top-p (Holtzman et al. 2020,
     https://arxiv.org/abs/1904.09751) and min-p, and one is drawn by inverting their distribution.
-    What `allows` refuses has no probability: the others are narrowed and drawn from as if it were not there.
+    What is `refused` (V,) has no probability: the others are narrowed and drawn from as if it were not there. What only
+    `allows` refuses counts as a candidate until it is drawn, then it is refused and the rest narrowed and drawn anew.
     """
     scores = logits.copy()
     penalty = options["repetition_penalty"]
-    if penalty != 1.0 and recent:
-        seen = scores[recent]
-        scores[recent] = np.where(seen > 0, seen / penalty, seen * penalty)
+    if penalty != 1.0 and len(recent):
+        places = np.asarray(recent)
+        seen = scores[places]
+        scores[places] = np.where(seen > 0, seen / penalty, seen * penalty)
     greedy = options["temperature"] < _COLDEST
     if not greedy:
         scores /= options["temperature"]
+    if refused is not None:
+        scores[refused] = -np.inf
     chances = (uniform(options["seed"], *position, again) for again in itertools.count())
-    for refused in range(len(scores)):
-        if refused == _REFUSALS:  # next to nothing may come, as in the middle of a character: ask for all at once
+    for tried in range(len(scores)):
+        if tried == _REFUSALS:  # next to nothing may come: ask for all at once
             scores[[not allows(token) for token in range(len(scores))]] = -np.inf
         best = int(scores.argmax())
         if not np.isfinite(scores[best]):
@@ -61,12 +66,11 @@ def draw(
 def _drawn(weights: NDArray[np.float32], options: Mapping[str, Any], chances: Iterator[float]) -> int:
     """A token drawn by its weight (the best one's is 1) from those that the options leave.
 
-    Drawn from all, and again where it is none of those left: the same distribution, and no vocabulary is sorted, which
-    for a thousand tokens a second is what drawing would cost. Where few are left, they are sorted after all.
+    Drawn from all, and again where it is none of those left: the same distribution, and nothing is sorted, which for a
+    thousand tokens a second is what drawing would cost. Where few are left, they are sorted after all.
     """
     if 0 < options["top_k"] < len(weights):
-        chosen = _likeliest(weights)[: options["top_k"]]
-        weights = np.where(np.isin(np.arange(len(weights)), chosen), weights, np.float32(0))
+        weights = _only_top(weights, options["top_k"])
     mass = np.cumsum(weights, dtype=np.float64)
     most, least = options["top_p"] * mass[-1], options["min_p"]
     for chance in itertools.islice(chances, _DRAWS):
@@ -74,15 +78,19 @@ def _drawn(weights: NDArray[np.float32], options: Mapping[str, Any], chances: It
         weight = weights[token]
         if weight > 0 and weight >= least and (options["top_p"] == 1 or _mass_before(weights, token) < most):
             return token
-    order = _likeliest(weights)
+    left = np.flatnonzero((weights >= least) & (weights > 0))
+    order = left[np.argsort(-weights[left], kind="stable")]
     mass = np.cumsum(weights[order], dtype=np.float64)
-    count = min(int(np.searchsorted(mass, most)) + 1, int(((weights >= least) & (weights > 0)).sum()))
+    count = min(int(np.searchsorted(mass, most)) + 1, len(order))
     return int(order[min(int(np.searchsorted(mass[:count], next(chances) * mass[count - 1], side="right")), count - 1)])
 
 
-def _likeliest(weights: NDArray[np.float32]) -> NDArray[np.int64]:
-    """All tokens, the likeliest first, equal ones by their ids."""
-    return np.argsort(-weights, kind="stable")
+def _only_top(weights: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Zero for all but the `count` likeliest; of equal ones those with the lower ids stay."""
+    bar = np.partition(weights, -count)[-count]
+    kept = weights > bar
+    kept[np.flatnonzero(weights == bar)[: count - int(kept.sum())]] = True
+    return np.where(kept, weights, np.float32(0))
 
 
 def _mass_before(weights: NDArray[np.float32], token: int) -> float:

@@ -166,9 +166,12 @@ def origins(text: str, segments: Sequence[JSON]) -> list[Cell]:
             start = text.find(token["text"], at)
             if start < 0:
                 continue
-            cells += _kept(text, at, start)
+            cells += _kept(text, at, start, part)
             at = start + len(token["text"])
             cells.append(Cell(start, at, 0.0, _origin(segment, row), part, step))
+        ends = max(at, begins + len(segment["target"]) if text.startswith(segment["target"], begins) else at)
+        cells += _kept(text, at, ends, part)
+        at = ends
     return cells + _kept(text, at, len(text))
 
 
@@ -178,9 +181,9 @@ def _origin(segment: JSON, row: Sequence[float]) -> str:
     return f"from “{' … '.join(seen)}”" if seen else "from no single word"
 
 
-def _kept(text: str, start: int, end: int) -> list[Cell]:
-    """What stands between translated words: list marks, numbers, whatever was left alone."""
+def _kept(text: str, start: int, end: int, part: int | None = None) -> list[Cell]:
+    """What stands between translated words: list marks, numbers, whatever was left alone; of a sentence or of none."""
     return [
-        Cell(start + match.start(), start + match.end(), 0.0, "kept as it is")
+        Cell(start + match.start(), start + match.end(), 0.0, "kept as it is", part)
         for match in re.finditer(r"\S+", text[start:end])
     ]

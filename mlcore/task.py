@@ -50,7 +50,8 @@ class Product:
 class Cell:
     """One step of an answer: `text[start:end]` of its strip, a tint from -1 to 1, and words for its detail.
 
-    Where an answer has parts (sentences), `part` and `step` say which word of which part it is.
+    Where an answer has parts (sentences), `part` and `step` say which word of which part it is; what was kept as it
+    was has no step.
     """
 
     start: int
@@ -58,7 +59,7 @@ class Cell:
     tint: float
     detail: str
     part: int | None = None
-    step: int = 0
+    step: int | None = None
 
 
 @dataclass(frozen=True)

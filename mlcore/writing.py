@@ -11,6 +11,10 @@ from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlcore.errors import InvalidInput
 from mlcore.fields import Text
@@ -90,13 +94,16 @@ class Writing:
             return text[: min(text.index(stop) for stop in self.stops if stop in text)]
         return text
 
+    @property
+    def refused(self) -> NDArray[np.bool_]:
+        """(V,): special symbols, headings' marks, what leaves half a character behind; at the beginning also the end."""
+        return _refused(self.tokenizer, _begun(self.raw), not self.written)
+
     def allows(self, token: int) -> bool:
-        """No special symbols but the end, no heading's mark, no half of a character before others, no banned word."""
-        if token == self.tokenizer.eos_id:
-            return bool(self.written)
-        piece = self.tokenizer.raw[token]
-        if not _is_plain(piece) or not _may_follow(self.raw, piece):
+        """Whether a token may come: none that is `refused`, and no end of a banned word."""
+        if self.refused[token]:
             return False
+        piece = self.tokenizer.raw[token]
         tail = (self.before + self.raw[-80:])[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
         return not any(map(is_banned, _WORD.findall(tail)[-2:]))
 
@@ -132,22 +139,37 @@ class Writing:
         return {"generated_text": self.text, "finish_reason": self.reason or "cancelled", "tokens": self.tokens}
 
 
-@lru_cache(maxsize=1 << 16)
+_masks: WeakKeyDictionary[TextTokenizer, dict[tuple[bytes, bool], NDArray[np.bool_]]] = WeakKeyDictionary()
+
+
+def _refused(tokenizer: TextTokenizer, begun: bytes, at_start: bool) -> NDArray[np.bool_]:
+    """(V,) tokens that may not follow a text of whole characters and the bytes of one that is `begun`."""
+    known = _masks.setdefault(tokenizer, {})
+    if (begun, at_start) not in known:
+        found = np.array([not _is_plain(piece) or not _may_follow(begun, piece) for piece in tokenizer.raw])
+        found[tokenizer.eos_id] = at_start
+        known[begun, at_start] = found
+    return known[begun, at_start]
+
+
 def _is_plain(piece: bytes) -> bool:
     """Whether a piece is text that may be written: no special symbol, no refused byte."""
     return bool(piece) and not any(byte in _REFUSED for byte in piece)
 
 
-def _may_follow(raw: bytes | bytearray, piece: bytes) -> bool:
-    """Whether a piece goes on as UTF-8 may: from a character that is begun to a whole one, or another's beginning."""
-    begun = b""
+def _begun(raw: bytes | bytearray) -> bytes:
+    """The last bytes of a text where they are a character's first ones and not yet all of it."""
     for size in (1, 2, 3):
         lead = raw[-size] if len(raw) >= size else 0
         if lead >= 0xC0:
-            begun = bytes(raw[-size:]) if size < 2 + (lead >= 0xE0) + (lead >= 0xF0) else b""
-            break
+            return bytes(raw[-size:]) if size < 2 + (lead >= 0xE0) + (lead >= 0xF0) else b""
         if lead < 0x80:
             break
+    return b""
+
+
+def _may_follow(begun: bytes, piece: bytes) -> bool:
+    """Whether a piece goes on as UTF-8 may: from a character that is begun to a whole one, or another's beginning."""
     try:
         (begun + piece).decode()
     except UnicodeDecodeError as error:

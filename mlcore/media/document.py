@@ -176,6 +176,7 @@ def _front_matter(lines: Sequence[str]) -> int:
 
 
 _TIMES = re.compile(r"\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}(?:\s.*)?\Z")
+_NOTE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|\Z)")  # blocks of WebVTT that nobody sees
 
 
 def _read_cues(data: bytes, field: str) -> tuple[list[str], Write]:
@@ -186,11 +187,11 @@ def _read_cues(data: bytes, field: str) -> tuple[list[str], Write]:
     whole = _decoded(data, field)
     lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     spans: list[tuple[int, int]] = []  # of lines with text
-    is_webvtt = lines[0].startswith("WEBVTT")
+    is_webvtt = next((line for line in lines if line.strip()), "").startswith("WEBVTT")
     place, cues, note = 0, 0, False
     while place < len(lines):
         line = lines[place]
-        note = (note or line.startswith(("NOTE", "STYLE", "REGION"))) and bool(line.strip())
+        note = (note or (is_webvtt and bool(_NOTE.match(line)))) and bool(line.strip())
         if _looks_timed(line) and not note:
             cues += 1
             place += 1
@@ -224,10 +225,15 @@ def _looks_timed(line: str) -> bool:
 
 
 def _begins_cue(lines: Sequence[str], place: int) -> bool:
-    """Whether a line is the times of a cue, or the number above them."""
+    """Whether a line is the times of a cue, or the number or name above them."""
     if _looks_timed(lines[place]):
         return True
-    return lines[place].strip().isdecimal() and place + 1 < len(lines) and bool(_TIMES.fullmatch(lines[place + 1]))
+    is_number = lines[place].strip("\ufeff \t").isdecimal()
+    after = place + 1
+    while is_number and after < len(lines) and not lines[after].strip():  # a blank line between number and times
+        after += 1
+    is_named = is_number or place == 0 or not lines[place - 1].strip()
+    return is_named and after < len(lines) and bool(_TIMES.fullmatch(lines[after]))
 
 
 def _cue_lines(lines: Sequence[str]) -> tuple[str, int]:

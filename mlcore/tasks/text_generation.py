@@ -278,8 +278,8 @@ class TextGeneration(Task):
         return " ".join(output["generated_text"][:400].split()) or "Nothing came"
 
     def text_of_output(self, output: JSON) -> str:
-        """The continuation."""
-        return str(output["generated_text"])
+        """The continuation; of several all, set apart."""
+        return "\n\n* * *\n\n".join(text["generated_text"] for text in (output, *output["others"]))
 
     def columns(self, output: JSON) -> JSON:
         """Text, reason and seed."""

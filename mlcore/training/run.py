@@ -55,6 +55,27 @@ class Run:
             f"--size {self.size} --seed {self.seed}{init} --out OUT"
         )
 
+    def begin(self) -> None:
+        """Make the run's folder ready; InvalidInput where `resume` would go on with the checkpoints of another run.
+
+        A run that is not to go on from its checkpoints forgets those of all stages: a later `resume` of this run must
+        find none of an earlier one's.
+        """
+        first = self.first_bundle()
+        own = {"seed": self.seed, "init": first.digest if first else None}
+        path = self.folder / "run.json"
+        if not self.resume:
+            for old in (*self.folder.glob("*/checkpoint.safetensors"), *self.folder.glob("*/log.jsonl")):
+                old.unlink()
+            (self.folder / "seconds.json").unlink(missing_ok=True)
+        elif path.exists() and json.loads(path.read_text()) != own:
+            problem = (
+                f"The checkpoints in {self.folder} are of a run with another --seed or --init. Leave --resume out."
+            )
+            raise InvalidInput("resume", problem)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(own))
+
     def first_bundle(self) -> Bundle | None:
         """The bundle that the run goes on from, if it does; InvalidInput where that is another task's."""
         if self.init is None:

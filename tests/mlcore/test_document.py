@@ -80,6 +80,15 @@ def test_text_behind_a_blank_line_of_a_subtitle_is_text(read: Callable) -> None:
     assert written == text
 
 
+def test_a_subtitle_may_say_note_and_numbers_stay_numbers(read: Callable) -> None:
+    first, second = "1\n00:00:01,000 --> 00:00:02,500\n", "\ufeff2\n\n00:00:03,000 --> 00:00:04,000\n"
+    third = "Scene A\n00:00:05,000 --> 00:00:06,000\n"
+    text = f"{first}Hello\n\nNOTEBOOK found\n\nNOTE this\n\n{second}Fine.\n\n{third}Good.\n"
+    assert read("a.srt", text).units == ("Hello", "NOTEBOOK found", "NOTE this", "Fine.", "Good.")
+    headed = "\nWEBVTT\n\nid7\n00:01.000 --> 00:02.000\nHi\n\nid8\n00:03.000 --> 00:04.000\nHo\n"
+    assert read("a.vtt", headed).units == read("a.vtt", headed.replace("\nWEBVTT\n\n", "")).units == ("Hi", "Ho")
+
+
 def test_webvtt_keeps_notes_styles_and_settings(read: Callable) -> None:
     text = "WEBVTT\n\nNOTE a --> b\n\nSTYLE\n::cue {}\n\nid\n00:01.000 --> 00:02.000 align:start\nHello you\n"
     found = read("a.vtt", text)

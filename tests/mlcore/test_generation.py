@@ -270,7 +270,7 @@ def test_words_that_must_not_come_are_not_shown_and_not_completed(monkeypatch: p
     ],
 )
 def test_pieces_keep_characters_whole(raw: bytes, piece: bytes, right: bool) -> None:
-    assert writing._may_follow(raw, piece) is right
+    assert writing._may_follow(writing._begun(raw), piece) is right
 
 
 def test_half_an_answer_is_an_output(predictor: Predictor) -> None:
@@ -309,6 +309,40 @@ def test_candidates_are_narrowed(options: dict[str, Any], kinds: set[int]) -> No
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
     drawn = {draw(logits, {**OPTIONS, **options}, [], position=(0, n), allows=lambda t: True) for n in range(300)}
     assert drawn == kinds
+
+
+@pytest.mark.parametrize("draws", [0, 8])
+@pytest.mark.parametrize(
+    ("options", "refused", "shares"),
+    [
+        ({}, [], [0.45, 0.3, 0.15, 0.1]),
+        ({}, [0], [0, 0.5454, 0.2727, 0.1818]),
+        ({"top_k": 2}, [], [0.6, 0.4, 0, 0]),
+        ({"top_k": 2}, [0], [0, 0.6667, 0.3333, 0]),
+        ({"top_p": 0.7}, [], [0.6, 0.4, 0, 0]),
+        ({"top_p": 0.7}, [0], [0, 0.6667, 0.3333, 0]),
+        ({"min_p": 0.3}, [], [0.5, 0.3333, 0.1667, 0]),
+        ({"min_p": 0.4, "top_p": 0.9}, [0], [0, 0.6667, 0.3333, 0]),
+        ({"top_k": 3, "top_p": 0.8}, [1], [0.75, 0, 0.25, 0]),
+    ],
+)
+def test_shares_are_those_of_what_is_left(
+    options: dict[str, Any], refused: list[int], shares: list[float], draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlcore.sampling._DRAWS", draws)
+    logits = np.log(np.array([0.45, 0.3, 0.15, 0.1], dtype=np.float32))
+    mask = np.isin(np.arange(4), refused)
+    chosen = {**OPTIONS, **options}
+    drawn = [draw(logits, chosen, (), position=(0, n), allows=lambda t: True, refused=mask) for n in range(4_000)]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / len(drawn), shares, atol=0.03)
+
+
+def test_equal_tokens_are_kept_by_their_ids() -> None:
+    logits = np.zeros(6, dtype=np.float32)
+    drawn = {draw(logits, {**OPTIONS, "top_k": 2}, [], position=(0, n), allows=lambda t: True) for n in range(200)}
+    assert drawn == {0, 1}
+    drawn = {draw(logits, {**OPTIONS, "top_p": 0.4}, [], position=(0, n), allows=lambda t: True) for n in range(200)}
+    assert drawn == {0, 1, 2}
 
 
 def test_a_flat_distribution_over_many_tokens_is_drawn_from_whole() -> None:

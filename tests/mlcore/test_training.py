@@ -158,6 +158,28 @@ def test_a_run_goes_on_from_the_weights_of_a_bundle(tiny_bundles: dict[str, Bund
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_a_run_takes_up_its_own_checkpoints_only(
+    tiny_bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path))
+    further = _run(tiny_bundles["translation"], "translation")
+    first = replace(further, init=None)
+    first.begin()
+    checkpoint = first.folder / "short" / "checkpoint.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"of the first run")
+    first.record("short", 60)
+    replace(first, resume=True).begin()
+    assert checkpoint.exists()
+    with pytest.raises(InvalidInput, match="Leave --resume out"):
+        replace(further, resume=True).begin()
+    assert checkpoint.exists()
+    further.begin()
+    assert not checkpoint.exists(), "a later --resume must not find the first run's last stage"
+    assert not (first.folder / "seconds.json").exists()
+    replace(further, resume=True).begin()
+
+
 def test_a_card_tells_of_the_run_before_too(
     tiny_bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

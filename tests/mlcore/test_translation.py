@@ -183,6 +183,20 @@ def test_words_in_what_stands_before_a_sentence_are_none_of_its_words() -> None:
     ]
 
 
+def test_words_without_an_origin_are_part_of_their_sentence() -> None:
+    tokens = [{"text": "The", "start": 0, "end": 3}, {"text": "hidden", "start": 3, "end": 3}]
+    segment = {
+        **{"before": "- ", "source": "Der Hund", "target": "The dog barks", "score": 0.0, "alternatives": []},
+        **{"source_tokens": [{"text": "Der", "start": 0, "end": 3}], "target_tokens": tokens},
+        "attention": [[1.0], [0.0]],
+    }
+    cells = SPEC.strip({}, {"translation_text": "- The dog barks\n\n* * *", "segments": [segment]}).cells
+    assert [(cell.part, cell.step) for cell in cells] == [
+        *[(None, None), (0, 0), (0, None), (0, None)],
+        *[(None, None)] * 3,
+    ]
+
+
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [([["Dog", "Hund"], ["dog", "Köter"]], "twice"), ([["a\x07", "b"]], "control character")],

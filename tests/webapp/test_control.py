@@ -335,8 +335,13 @@ def test_learning_curves_of_a_card_are_drawn_and_other_tables_are_not() -> None:
     assert card.index("<figure") < card.index("<td>10</td>"), "the table that says the same comes behind"
     assert "BLEU 12 to 30.5" in card
     assert "<b>" not in card
-    for rows in ("", "| 10 | 0.5 | 12.0 | 20 |\n", "| 10 | 0.5 | x | 20 |\n| 20 | 1.0 | nan | 41 |\n"):
+    last = "| 20 | 1.0 | 30.5 | 41 |\n"
+    for rows in ("", last, f"| 10 | 0.5 | x | 20 |\n{last}", f"| 10 | 0.5 | nan | 20 |\n{last}"):
         assert "<figure" not in rendering.card(head + rows)
+    assert "<figure" not in rendering.card(f"{head}| 10 | 0.5 | 1e308 | -1e308 |\n{last}")
+    assert "<figure" not in rendering.card("| step | hours |\n| --- | --- |\n| 10 | 0.5 |\n| 20 | 1.0 |\n")
+    twice = "| step | hours | BLEU | BLEU |\n| --- | --- | --- | --- |\n| 1 | 0 | 5 | 7 |\n| 2 | 0 | 5 | 7 |\n"
+    assert rendering.card(twice).count("<polyline") == 2, "alike hours and columns of one name are drawn, too"
 
 
 @pytest.mark.parametrize(
@@ -345,7 +350,8 @@ def test_learning_curves_of_a_card_are_drawn_and_other_tables_are_not() -> None:
         (0, 1.85, [0, 0.5, 1, 1.5, 2]),
         (9.5, 44.1, [0, 10, 20, 30, 40, 50]),
         (-5.4, -4.9, [-5.4, -5.3, -5.2, -5.1, -5, -4.9]),
-        (3, 3, [3, 3.2, 3.4, 3.6, 3.8, 4]),
+        (3, 3, [2.8, 2.9, 3, 3.1, 3.2]),
+        (1e11, 1e11 + 1e-3, [9.5e10, 9.75e10, 1e11, 1.025e11, 1.05e11]),
     ],
 )
 def test_axes_have_round_numbers(low: float, high: float, expected: list[float]) -> None:

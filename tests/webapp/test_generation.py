@@ -117,6 +117,7 @@ def test_a_text_that_takes_too_long_is_kept_as_far_as_it_came(
     ended = reread(job)
     assert ended.status == Status.SUCCEEDED
     assert (ended.content.output["finish_reason"], len(ended.content.output["tokens"])) == ("cancelled", 10)
+    assert "took longer than -1 s" in ended.content.output["notice"]
     assert "10 tokens, ended: stopped" in client.get(f"/jobs/{job.pk}/").content.decode()
 
 

@@ -80,6 +80,15 @@ def test_second_attempts_come_in_small_company_and_last_ones_alone() -> None:
     assert {reload(job).attempts for job in jobs} == {3}
 
 
+def test_what_runs_is_let_run_out_for_a_retry_but_not_for_ever(server: Server) -> None:
+    assert server._has_room(1), "no retry waits"
+    job = submit()
+    Job.objects.filter(pk=job.pk).update(attempts=1)
+    assert [server._has_room(over) for over in (-1, 0, 29, 31, 36, 66)] == [True, False, False, True, False, True]
+    server.paused = {job.queue}
+    assert server._has_room(1), "one in a paused queue would never be taken"
+
+
 def test_after_three_attempts_a_job_fails_in_words() -> None:
     job = submit()
     for _ in range(3):

@@ -25,6 +25,7 @@ from webapp.registry.models import ModelVersion
 
 logger = logging.getLogger(__name__)
 SHIFT_S = 5.0  # a worker function runs about so long, then wakes itself, so that Celery stays responsive
+DRAIN_S = 30.0  # so long what runs may run out for a job that must be alone; then others join again for a shift
 CANCEL_CHECK_S = 0.2
 
 
@@ -118,11 +119,12 @@ class Server:
 
     def _has_room(self, over_s: float) -> bool:
         """Whether more may join. None joins jobs on a second attempt, which may have ended a worker; where one waits,
-        and the shift is over by `over_s`, what runs is let run out first."""
+        and the shift is over by `over_s`, what runs is let run out first, for a while: a long job runs for hours."""
         jobs = [job for running in self.running.values() for job in running.jobs]
         if any(job.attempts > 1 for job in jobs):
             return False
-        return over_s < 0 or not claims.has_retry(self.queues)
+        is_draining = 0 <= over_s % (DRAIN_S + SHIFT_S) < DRAIN_S and over_s >= 0
+        return not is_draining or not claims.has_retry(self.open_queues)
 
     def _claim(self) -> list[Job]:
         jobs = claims.claim(
@@ -185,12 +187,20 @@ class Server:
         for job in list(engine.rows):
             limit = running.predictor.task.run_limit_s(job.content.inputs)
             if time.monotonic() - running.held[job.pk].since > limit:
-                half = engine.snapshot(job)
-                engine.abort(job)
-                if half is None:
-                    self._fail(job, f"This took longer than {limit:g} s and was stopped.")
-                else:  # a text says itself that it was stopped
-                    self._store(running, [(job, Final(half))])
+                self._end_early(running, job, f"This took longer than {limit:g} s and was stopped.")
+
+    def _end_early(self, running: Running, job: Job, message: str) -> None:
+        """End a job at its limit: where half an answer is worth keeping that is its answer, with a notice."""
+        try:
+            half = running.engine.snapshot(job)
+        except Exception:
+            logger.exception("job %s has no half answer", job.pk)
+            half = None
+        running.engine.abort(job)
+        if half and half.get("tokens"):
+            self._store(running, [(job, Final({**half, "notice": f"{half['notice']} {message}".strip()}))])
+        else:
+            self._fail(job, message)
 
     def _forget_finished(self) -> None:
         """Let go of versions without work, and of leases without jobs."""

@@ -31,17 +31,17 @@ document.addEventListener("click", (event) => {
   const part = (choice.closest("[data-sentence]") ?? choice.closest("[data-origin]")).dataset.sentence
     ?? one("[data-origin]", result).dataset.part;
   const text = choice.dataset.alternative, chosen = choice.getAttribute("aria-pressed") !== "true";
+  if (!replace(result, part, chosen ? text : null)) return;
   result.querySelectorAll(`[data-sentence="${part}"] .choice, [data-origin][data-part="${part}"] .choice`).forEach((other) => {
     other.setAttribute("aria-pressed", String(chosen && other.dataset.alternative === text));
   });
-  replace(result, part, chosen ? text : null);
 });
 
 function replace(result, part, text) {
   const strip = one("[data-cells]", result);
   one(`.chosen[data-part="${part}"]`, strip)?.remove();
   const cells = [...strip.querySelectorAll(`.cell[data-part="${part}"]`)];
-  if (!cells.length) return;
+  if (!cells.length) return false;
   // cells and the blanks between them step aside together
   for (let node = cells[0]; node; node = node.nextSibling) {
     if (node.nodeType === Node.TEXT_NODE && node !== cells.at(-1)) {
@@ -68,6 +68,7 @@ function replace(result, part, text) {
   const copy = one("[data-copy]", result);
   if (copy) copy.dataset.copy = shown(strip);
   download(one(".actions a[download]", result), one(".chosen", strip) ? shown(strip) : null);
+  return true;
 }
 
 // The server's file is the first translation; what was chosen here is saved from here.

@@ -51,6 +51,12 @@ def choice_title_of(field: Choice, value: str) -> str:
     return field.choices.get(value, value)
 
 
+@register.filter
+def and_then(text: str, value: Any) -> str:
+    """A text with a value behind it, of whatever kind."""
+    return f"{text}{value}"
+
+
 @register.simple_tag
 def strip_of(task: Task, inputs: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
     """The strip of one of several answers."""
