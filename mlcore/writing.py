@@ -96,7 +96,7 @@ class Writing:
 
     @property
     def refused(self) -> NDArray[np.bool_]:
-        """(V,): special symbols, headings' marks, what leaves half a character behind; at the beginning also the end."""
+        """(V,): special symbols, headings' marks, what leaves half a character behind; at the beginning the end."""
         return _refused(self.tokenizer, _begun(self.raw), not self.written)
 
     def allows(self, token: int) -> bool:
