@@ -17,10 +17,12 @@ from mlcore.media.runs import joined, parted
 MAX_UNPACKED = 100 << 20  # bytes of an archive's members together
 MAX_RATIO = 200  # unpacked bytes a packed one: text packs to a twentieth at most
 Write = Callable[[Sequence[str]], bytes]
-Leaves = list[tuple[list[Any], str]]  # nodes that are one piece, and whether it is their text or their tail
+Leaf = list[tuple[Any, str]]  # what is one piece: the "text" of a node or the "tail" behind it, or some of them
+Leaves = list[Leaf]
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
+_STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
 
 
 def read_docx(data: bytes, field: str) -> tuple[list[str], Write]:
@@ -34,10 +36,10 @@ def read_docx(data: bytes, field: str) -> tuple[list[str], Write]:
                 continue
             if node.tag != texts:
                 found.append([])
-            elif found[-1] and _go_on(found[-1][-1][0][-1], node):
-                found[-1][-1][0].append(node)
+            elif found[-1] and _go_on(found[-1][-1][-1][0], node):
+                found[-1][-1].append((node, "text"))
             else:
-                found[-1].append(([node], "text"))
+                found[-1].append([(node, "text")])
         return found
 
     names = re.compile(r"word/(document|header\d*|footer\d*|footnotes|endnotes)\.xml\Z")
@@ -50,25 +52,66 @@ def read_odt(data: bytes, field: str) -> tuple[list[str], Write]:
     silent = (f"{_TEXT}note-citation", f"{_TEXT}tracked-changes")
     borders = (f"{_TEXT}tab", f"{_TEXT}line-break")
 
+    looks: dict[Any, dict[str, str]] = {}  # of the named styles of each file
+
     def groups(paragraph: Any) -> list[Leaves]:
+        root = paragraph.getroottree().getroot()
+        if root not in looks:
+            looks[root] = _looks(root)
         found: list[Leaves] = [[]]
+        before: tuple[str, ...] | None = None  # how the last piece looks, where the next one may go on with it
 
-        def walk(node: Any) -> None:
+        def put(node: Any, where: str, look: tuple[str, ...]) -> None:
+            nonlocal before
+            if found[-1] and look == before:
+                found[-1][-1].append((node, where))
+            else:
+                found[-1].append([(node, where)])
+            before = look
+
+        def walk(node: Any, look: tuple[str, ...]) -> None:
+            nonlocal before
             if node.text and node.tag not in silent:
-                found[-1].append(([node], "text"))
+                put(node, "text", look)
             for child in node:
-                if child.tag in borders:
-                    found.append([])
-                # a paragraph inside (a note's, a comment's, a frame's) is one of its own; what follows it is ours
-                elif isinstance(child.tag, str) and child.tag not in blocks:
-                    walk(child)
+                if child.tag == f"{_TEXT}span":
+                    own = looks[root].get(name := child.get(f"{_TEXT}style-name", ""), name)
+                    walk(child, (*look, own) if own else look)
+                else:
+                    before = None
+                    if child.tag in borders:
+                        found.append([])
+                    # a paragraph inside (a note's, a comment's, a frame's) is one of its own; what follows it is ours
+                    elif isinstance(child.tag, str) and child.tag not in blocks:
+                        walk(child, look)
+                        before = None
                 if child.tail:
-                    found[-1].append(([child], "tail"))
+                    put(child, "tail", look)
 
-        walk(paragraph)
+        walk(paragraph, ())
         return found
 
     return _read_archive(data, re.compile(r"(content|styles)\.xml\Z"), blocks, groups, field)
+
+
+def _looks(root: Any) -> dict[str, str]:
+    """How text of each style looks, by its name: LibreOffice has one for each sitting in which a text was edited."""
+    from lxml import etree
+
+    found: dict[str, str] = {}
+    for style in root.iter(f"{_STYLE}style"):
+        if style.get(f"{_STYLE}family") == "text":
+            seen = [style.get(f"{_STYLE}parent-style-name", "")]
+            for node in style:
+                told = sorted(item for item in node.attrib.items() if not item[0].endswith("rsid"))
+                if told or len(node):
+                    seen += [
+                        node.tag,
+                        *map("=".join, told),
+                        *(etree.tostring(part, encoding="unicode") for part in node),
+                    ]
+            found[style.get(f"{_STYLE}name", "")] = " ".join(filter(None, seen))
+    return found
 
 
 def _go_on(last: Any, text: Any) -> bool:
@@ -130,26 +173,26 @@ def _read_archive(
         pieces = [group for tree in trees.values() for node in tree.iter(*tags) for group in groups(node)]
     except RecursionError as error:
         raise InvalidInput(field, "The file is nested too deeply to be read.") from error
-    kept = [group for group in pieces if any(_of(*leaf).strip() for leaf in group)]
+    kept = [group for group in pieces if any(_of(leaf).strip() for leaf in group)]
 
     def write(texts: Sequence[str]) -> bytes:
         for group, text in zip(kept, texts, strict=True):
-            for (nodes, where), part in zip(group, parted(text, [_of(*leaf) for leaf in group]), strict=True):
-                for node in nodes:
-                    setattr(node, where, part if node is nodes[0] else "")
-                if nodes[0].tag == f"{_WORD}t":
-                    nodes[0].set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
+            for leaf, part in zip(group, parted(text, [_of(leaf) for leaf in group]), strict=True):
+                for place, (node, where) in enumerate(leaf):
+                    setattr(node, where, "" if place else part)
+                if leaf[0][0].tag == f"{_WORD}t":
+                    leaf[0][0].set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
         changed = {
             name: etree.tostring(tree, xml_declaration=True, encoding="UTF-8", standalone=True)
             for name, tree in trees.items()
         }
         return _packed(data, changed)
 
-    return [joined([_of(*leaf) for leaf in group]) for group in kept], write
+    return [joined([_of(leaf) for leaf in group]) for group in kept], write
 
 
-def _of(nodes: Sequence[Any], where: str) -> str:
-    return "".join(getattr(node, where) or "" for node in nodes)
+def _of(leaf: Leaf) -> str:
+    return "".join(getattr(node, where) or "" for node, where in leaf)
 
 
 def _unpacked(data: bytes, field: str) -> dict[str, bytes]:

@@ -17,8 +17,8 @@ from mlcore.media import document, runs
 ODT = (
     '<?xml version="1.0"?><office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
     'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"><office:body><office:text><text:h>Title</text:h>'
-    "<text:p>Dear <text:span>Anna</text:span>, how <text:line-break/>are you?</text:p><text:p/></office:text>"
-    "</office:body></office:document-content>"
+    '<text:p>Dear <text:span text:style-name="T1">Anna</text:span>, how <text:line-break/>'
+    "are you?</text:p><text:p/></office:text></office:body></office:document-content>"
 )
 
 
@@ -139,7 +139,28 @@ def test_opendocument_keeps_spans(read: Callable) -> None:
         assert archive.namelist() == ["mimetype", "content.xml"]
         content = archive.read("content.xml").decode()
     assert "<text:h>TITLE</text:h>" in content
-    assert "<text:span>ANNA</text:span>, HOW <text:line-break/>ARE YOU?</text:p>" in content
+    assert '<text:span text:style-name="T1">ANNA</text:span>, HOW <text:line-break/>ARE YOU?</text:p>' in content
+
+
+def test_spans_of_an_odt_that_look_alike_are_one_piece(read: Callable) -> None:
+    style = '<style:style style:name="{}" style:family="text"><style:text-properties {}/></style:style>'
+    looks = (("T1", 'off:rsid="a1"'), ("T2", 'off:rsid="b2"'), ("T3", 'off:rsid="b2" fo:font-weight="bold"'))
+    span = '<text:span text:style-name="{}">{}</text:span>'
+    text = (
+        '<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+        'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:off="http://openoffice.org/2009/office" '
+        'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" xmlns:fo="urn:oasis:names:tc:opendocument:'
+        f'xmlns:xsl-fo-compatible:1.0">{"".join(style.format(*look) for look in looks)}<text:p>The '
+        f"{span.format('T1', 'do')}{span.format('T2', 'g sle')}eps {span.format('T3', 'we')}{span.format('T3', 'll')}."
+        "</text:p></office:document-content>"
+    )
+    found = read("a.odt", odt(text))
+    assert found.units == ("The dog sleeps <g1>well</g1>.",)
+    written = found.write(["Der Hund schläft <g1>gut</g1>."])
+    with zipfile.ZipFile(io.BytesIO(written)) as archive:
+        content = archive.read("content.xml").decode()
+    assert re.sub(r"<[^>]*>", "", content).strip() == "Der Hund schläft gut."
+    assert span.format("T3", "gut") in content
 
 
 @pytest.mark.parametrize(
@@ -206,7 +227,8 @@ def opendocument(body: str) -> bytes:
             ("<g0>A</g0>link<g2> b</g2>c",),
         ),
         (
-            "<text:p>a <text:span>b<text:tab/>c</text:span> d <text:span>e<text:tab/>f</text:span> g</text:p>",
+            '<text:p>a <text:span text:style-name="T1">b<text:tab/>c</text:span> d '
+            '<text:span text:style-name="T2">e<text:tab/>f</text:span> g</text:p>',
             ("a <g1>b</g1>", "<g0>c</g0> d <g2>e</g2>", "<g0>f</g0> g"),
         ),
         (
