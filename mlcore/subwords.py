@@ -114,6 +114,7 @@ class TextTokenizer(PieceVocabulary):
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
             input_sentence_size=seed_sentences,
+            max_sentence_length=20_000,
             user_defined_symbols=["\n"],
         )
         return cls(model)

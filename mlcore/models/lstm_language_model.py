@@ -54,6 +54,10 @@ class Model(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         nn.init.normal_(self.embedding.weight, std=config.embed_dim**-0.5)
         nn.init.normal_(self.voices.weight, std=0.01)
+        for layer in self.layers.layers:  # at first nothing is forgotten (Jozefowicz et al. 2015)
+            bias = layer.bias_ih_l0
+            assert isinstance(bias, Tensor)
+            nn.init.ones_(bias.data[len(bias) // 4 : len(bias) // 2])
 
     def forward(self, tokens: Tensor, voices: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Row t is for the token after tokens[:, t]; the state comes in and goes out, it is never kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mlcore.metrics import markdown_table
@@ -22,16 +23,18 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any]) -> str:
         f"# {predictor.bundle.label}",
         "Writes a text on, in one of eleven voices.",
         f"**Model.** {config['num_layers']} LSTM layers ({config['hidden_dim']} wide, the last {config['embed_dim']}), "
-        f"{config['vocab_size']:,} pieces, tied embedding, {parameters:.1f} M parameters; dropouts after AWD-LSTM; a vector "
-        "for each voice is added to every token's; float16.",
+        f"{config['vocab_size']:,} pieces, tied embedding, {parameters:.1f} M parameters; a vector for each voice is added to "
+        f"every token's; float16. Trained with {_dropouts(config)}.",
         cards.made_by(run),
         "## Scores",
         table(metrics),
         "Bits a character: nats of all tokens of a held-out text, read as one stream with carried state, over its characters "
-        "and ln 2. Held out: every twentieth chapter; every fiftieth review. The n-gram model is character-level with "
-        "Witten-Bell smoothing, trained on at most two million characters of the same voice.",
+        "and ln 2. Held out: every twentieth chapter; every fiftieth review. Samples of these texts chose the best evaluation. The n-gram "
+        "model is character-level with Witten-Bell smoothing, trained on two million characters from all over the same "
+        "voice. An epoch reads every second review: they would be a third of it.",
         *_yardstick(metrics),
         "## Learning curve",
+        "Of this run, on samples of the held-out texts that are read in eight places each: a little higher than the scores.",
         markdown_table(["step", "hours", "bits/char"], cards.learning_curve(run, "train", ["bits"])),
         "## Two samples a voice",
         "Unfiltered: temperature 0.8, top-p 0.95, seed 1; the first from an empty prompt, the second from “The door opened, and”.",
@@ -46,6 +49,17 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any]) -> str:
         "English only.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _dropouts(config: Mapping[str, Any]) -> str:
+    names = {
+        "token_dropout": "tokens",
+        "embed_dropout": "embeddings",
+        "dropout": "outputs",
+        "weight_dropout": "weights",
+    }
+    used = [f"{config[name]:g} of {said}" for name, said in names.items() if config.get(name)]
+    return f"dropout {', '.join(used)} (AWD-LSTM's, Merity et al. 2018)" if used else "no dropout"
 
 
 def _yardstick(metrics: dict[str, Any]) -> list[str]:

@@ -16,15 +16,24 @@ from mlcore.models.lstm_language_model import Model
 from mlcore.predictor import Predictor
 from mlcore.subwords import TextTokenizer
 from mlcore.tasks.text_generation import VOICES
-from mlcore.training.voices import bits_per_character, nats, texts
+from mlcore.training.voices import bits_per_character, nats_of_texts, texts
 
 ORDER = 5  # characters that the n-gram model looks back at
 
 
-def quick_scores(model: Model, *, tokenizer: TextTokenizer, held: Sequence[tuple[int, str]]) -> dict[str, float]:
-    """Bits a character of the beginnings of the held-out texts; `score` grows as they fall."""
-    bits = [bits_per_character(model, tokenizer, text, voice, rows=8) for voice, text in held]
-    mean = float(np.average(bits, weights=[len(text) for _, text in held]))
+def sample(text: str, characters: int, *, places: int = 8) -> str:
+    """Pieces from all over a text, so many characters together; all of a shorter one."""
+    if len(text) <= characters:
+        return text
+    size = characters // places
+    starts = [place * (len(text) - size) // (places - 1) for place in range(places)]
+    return "".join(text[start : start + size] for start in starts)
+
+
+def quick_scores(model: Model, *, tokenizer: TextTokenizer, held: Sequence[tuple[int, str, float]]) -> dict[str, float]:
+    """Bits a character of samples (voice, text, weight) of the held-out texts; `score` grows as they fall."""
+    bits = [bits_per_character(model, tokenizer, text, voice, rows=8) for voice, text, _ in held]
+    mean = float(np.average(bits, weights=[weight for *_, weight in held]))
     return {"bits": mean, "score": -mean}
 
 
@@ -35,9 +44,8 @@ def measure(predictor: Predictor, data: Path, *, limit: int = 0) -> dict[str, An
     tokenizer, voices = predictor.assets.tokenizer, predictor.assets.voices
     found: dict[str, Any] = {"split": "valid", "voices": {}}
     total, count = 0.0, 0
-    for number, voice in enumerate(voices):
-        text = texts(data, voice, "valid", limit=limit)[0]
-        spent = nats(model, tokenizer, text, number)
+    held = [texts(data, voice, "valid", limit=limit)[0] for voice in voices]
+    for voice, text, spent in zip(voices, held, nats_of_texts(model, tokenizer, list(enumerate(held))), strict=True):
         total, count = total + spent, count + len(text)
         found["voices"][voice] = {
             "characters": len(text),

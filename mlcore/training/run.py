@@ -85,6 +85,11 @@ class Run:
             raise InvalidInput("init", f"{self.init} is a bundle of {bundle.task}, not of {self.task}.")
         return bundle
 
+    def version(self, first: int) -> int:
+        """Number of the bundle to come: one more than that of the bundle that the run goes on from, else `first`."""
+        bundle = self.first_bundle()
+        return first if bundle is None else bundle.version + 1
+
     def load_first(self, model: nn.Module) -> None:
         """Give a new model the first bundle's weights, if there is one; InvalidInput where its sizes differ."""
         bundle = self.first_bundle()

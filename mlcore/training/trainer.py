@@ -71,7 +71,8 @@ class Trainer:
 
     `loss(model, batch)` gives a scalar; `evaluate(model)` gives named dev scores of which `monitor` is to grow.
     `groups` are (parameters, factor of the rate, first step at which they learn): discriminative rates and gradual
-    unfreezing. Everything that a resumed run needs is in one safetensors file, replaced atomically.
+    unfreezing. With `keep_first` the weights that it begins with are a candidate too: a run that goes on from good ones
+    must not end with worse. Everything that a resumed run needs is in one safetensors file, replaced atomically.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Trainer:
         device: torch.device | None = None,
         groups: Sequence[tuple[Sequence[nn.Parameter], float, int]] | None = None,
         progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+        keep_first: bool = False,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device)
@@ -97,6 +99,7 @@ class Trainer:
         self.monitor = monitor
         self.folder = folder
         self.progress = progress
+        self.keep_first = keep_first
         self.groups = list(groups or [(list(model.parameters()), 1.0, 0)])
         self.optimizer = torch.optim.AdamW(
             [{"params": list(parameters)} for parameters, _, _ in self.groups],
@@ -126,6 +129,8 @@ class Trainer:
         stream = self._stream()
         saved = started = time.monotonic()
         before = self.state.seconds
+        if self.keep_first and self.state.step == 0:
+            self._evaluate()
         for _ in self.progress(range(self.state.step, self.settings.steps)):
             self._step(next(stream))
             self.state.seconds = before + time.monotonic() - started
@@ -232,6 +237,10 @@ class Trainer:
             random = file.get_tensor("random")
         self.model.load_state_dict(kinds["model"])
         self.average, self.best = kinds["average"], kinds["best"]
+        log = self.folder / "log.jsonl"
+        if log.exists():  # what was logged after this checkpoint is done, and logged, again
+            rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            log.write_text("".join(row for row in rows if json.loads(row)["step"] <= self.state.step), encoding="utf-8")
         if self.state.step < int(self.settings.average_from * self.settings.steps):
             self.average = {}  # the run was made longer: averaging begins anew, late
         state: dict[int, dict[str, Tensor]] = {}

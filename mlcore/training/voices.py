@@ -8,7 +8,6 @@ the voice `reviews`, of which every fiftieth is held out; `lm/tinyshakespeare.*`
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +23,8 @@ from mlcore.training.data import read_lines
 from mlcore.training.losses import blockwise_cross_entropy
 
 FILES = {voice: voice for voice in VOICES if voice != "reviews"} | {"novels": "novels_1895_1937"}
-STEPS = (56, 64, 72)  # tokens of a window, drawn anew each time (variable-length truncated BPTT)
+HALVED = "reviews"  # a voice of which an epoch reads every second piece: it has as much text as four others together
 Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Book:
-    """A text that is read from its beginning, with line ends."""
-
-    voice: int
-    text: str
 
 
 def texts(data: Path, voice: str, split: str, *, limit: int = 0) -> list[str]:
@@ -57,16 +48,55 @@ def _existing(path: Path) -> Path:
     return path
 
 
-class StreamBatches:
-    """Rows of one long stream of books in random order; the state is carried from window to window."""
+def pieces(text: str, characters: int) -> list[str]:
+    """A book cut at line ends into pieces of about so many characters, its heading at the head of each; 0 cuts nothing.
 
-    def __init__(self, books: Sequence[tuple[int, NDArray[np.int32]]], *, rows: int, seed: int) -> None:
-        self.books, self.rows, self.seed = books, rows, seed
+    Held-out chapters have their heading too, and what a book is called says much about who is in it.
+    """
+    lines = text.splitlines(keepends=True)
+    heading = lines[0] if lines and lines[0].startswith("### ") else ""
+    if not characters or len(text) <= characters:
+        return [text]
+    goal = len(text) / max(1, round(len(text) / characters))
+    found, size = [""], 0
+    for line in lines[1:] if heading else lines:
+        if size >= goal * len(found):
+            found.append("")
+        found[-1] += line
+        size += len(line)
+    return [heading + piece for piece in found]
+
+
+class StreamBatches:
+    """Rows of one long stream of pieces of books in random order; the state is carried from window to window.
+
+    `steps` are the lengths of a window, drawn anew each time (variable-length truncated BPTT). `seed` and the number of
+    an epoch give the order. `halved` is a voice of which each epoch reads every second piece.
+    """
+
+    def __init__(
+        self,
+        books: Sequence[tuple[int, NDArray[np.int32]]],
+        *,
+        rows: int,
+        seed: int | Sequence[int],
+        steps: Sequence[int] = (56, 64, 72),
+        halved: int | None = None,
+    ) -> None:
+        self.books, self.rows, self.steps, self.halved = books, rows, steps, halved
+        self.seed = [seed] if isinstance(seed, int) else list(seed)
+
+    def _chosen(self, generator: np.random.Generator, number: int) -> NDArray[np.int64]:
+        """The pieces of an epoch, in their order; both halves are read in two epochs that follow one another."""
+        once = np.random.default_rng([*self.seed, number // 2]).permutation(len(self.books))
+        half = [place for place in once if self.books[place][0] == self.halved]
+        rest = [place for place in range(len(self.books)) if self.books[place][0] != self.halved]
+        return generator.permutation(np.array([*rest, *half[number % 2 :: 2]], dtype=np.int64))
 
     def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
         """Batches of tokens and voices (B, T + 1); `first` (1,) is 1 where the state begins anew."""
-        generator = np.random.default_rng([self.seed, number])
-        order = generator.permutation(len(self.books))
+        generator = np.random.default_rng([*self.seed, number])
+        order = self._chosen(generator, number)
         tokens = np.concatenate([self.books[i][1] for i in order])
         voices = np.concatenate([np.full(len(self.books[i][1]), self.books[i][0], dtype=np.int8) for i in order])
         offset = int(generator.integers(max(1, min(1_000, len(tokens) // (4 * self.rows)))))
@@ -74,7 +104,7 @@ class StreamBatches:
         tokens, voices = (x[offset : offset + length * self.rows].reshape(self.rows, length) for x in (tokens, voices))
         start = place = 0
         while start + 2 < length:
-            steps = min(int(generator.choice(STEPS)), length - start - 1)
+            steps = min(int(generator.choice(self.steps)), length - start - 1)
             if place >= skip:
                 window = slice(start, start + steps + 1)
                 yield {
@@ -96,9 +126,11 @@ class CarriedLoss:
         state = None if bool(batch["first"]) else self.state
         tokens, voices = batch["tokens"], batch["voices"]
         hidden, after = model(tokens[:, :-1], voices[:, :-1], state)
-        self.state = [(h.detach(), c.detach()) for h, c in after]
         goal = tokens[:, 1:].flatten()
-        return blockwise_cross_entropy(hidden.flatten(0, 1), model.embedding.weight, model.bias, goal) / len(goal)
+        loss = blockwise_cross_entropy(hidden.flatten(0, 1), model.embedding.weight, model.bias, goal) / len(goal)
+        # a state that is no number would spoil all windows behind it
+        self.state = [(h.detach().float(), c.detach().float()) for h, c in after] if bool(loss.isfinite()) else None
+        return loss
 
 
 def bits_per_character(model: Model, tokenizer: TextTokenizer, text: str, voice: int, *, rows: int = 1) -> float:
@@ -112,21 +144,45 @@ def bits_per_character(model: Model, tokenizer: TextTokenizer, text: str, voice:
 
 def nats(model: Model, tokenizer: TextTokenizer, text: str, voice: int, *, rows: int = 1) -> float:
     """Negative log-likelihood of a text."""
-    device = model.bias.device
-    ids = [tokenizer.encode("\n")[0], *(i for line in text.splitlines(keepends=True) for i in tokenizer.encode(line))]
+    ids = _ids(tokenizer, text)
     length = -(-(len(ids) - 1) // rows)
-    total = 0.0
-    # row r reads its tokens from the last one of row r - 1 on; the ragged end is padded and not counted
-    stream = np.zeros(rows * length + 1, dtype=np.int64)
-    stream[: len(ids)] = ids
-    table = np.stack([stream[row * length : (row + 1) * length + 1] for row in range(rows)])
-    real = np.arange(rows * length).reshape(rows, length) < len(ids) - 1
+    # row r reads its tokens from the last one of row r - 1 on
+    streams = [ids[row * length : (row + 1) * length + 1] for row in range(rows)]
+    return sum(nats_of_streams(model, [(voice, stream) for stream in streams if len(stream) > 1]))
+
+
+def nats_of_texts(model: Model, tokenizer: TextTokenizer, held: Sequence[tuple[int, str]]) -> list[float]:
+    """Negative log-likelihoods of texts (voice, text), each read as one stream, all side by side."""
+    return nats_of_streams(model, [(voice, _ids(tokenizer, text)) for voice, text in held])
+
+
+def _ids(tokenizer: TextTokenizer, text: str) -> list[int]:
+    """A text's tokens behind a line's end, which is what the first one is told from."""
+    return [tokenizer.encode("\n")[0], *(i for line in text.splitlines(keepends=True) for i in tokenizer.encode(line))]
+
+
+def nats_of_streams(model: Model, streams: Sequence[tuple[int, Sequence[int]]]) -> list[float]:
+    """What all tokens but the first of each stream (voice, ids) cost, given those before."""
+    device = model.bias.device
+    totals = [0.0] * len(streams)
+    order = sorted(range(len(streams)), key=lambda row: -len(streams[row][1]))  # those that have ended are the last
     state: State | None = None
     with torch.inference_mode():
-        for start in range(0, length, 256):
-            window = torch.from_numpy(table[:, start : start + 257]).to(device)
-            hidden, state = model(window[:, :-1], torch.full_like(window[:, :-1], voice), state)
+        for start in range(0, max((len(ids) for _, ids in streams), default=1) - 1, 256):
+            order = [row for row in order if len(streams[row][1]) - 1 > start]
+            parts = [streams[row][1][start : start + 257] for row in order]
+            table = np.zeros((len(parts), max(map(len, parts))), dtype=np.int64)
+            for line, part in zip(table, parts, strict=True):
+                line[: len(part)] = part
+            window = torch.from_numpy(table).to(device)
+            voices = torch.tensor([streams[row][0] for row in order], device=device)[:, None].expand(
+                window[:, 1:].shape
+            )
+            if state is not None:
+                state = [(h[:, : len(order)].contiguous(), c[:, : len(order)].contiguous()) for h, c in state]
+            hidden, state = model(window[:, :-1], voices, state)
             log_p = model.logits(hidden).float().log_softmax(dim=-1)
-            gained = log_p.gather(2, window[:, 1:, None])[..., 0].cpu().numpy()
-            total -= float(gained[real[:, start : start + 256]].sum())
-    return total
+            gained = log_p.gather(2, window[:, 1:, None])[..., 0].double().cpu().numpy()
+            for row, line, part in zip(order, gained, parts, strict=True):
+                totals[row] -= float(line[: len(part) - 1].sum())
+    return totals

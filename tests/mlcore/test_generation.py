@@ -21,7 +21,8 @@ from mlcore.fields import Record
 from mlcore.predictor import Predictor
 from mlcore.sampling import draw, uniform
 from mlcore.subwords import TextTokenizer
-from mlcore.training.voices import CarriedLoss, StreamBatches, bits_per_character, nats
+from mlcore.training import language_evaluation
+from mlcore.training.voices import CarriedLoss, StreamBatches, bits_per_character, nats, nats_of_texts, pieces
 
 SPEC = task.get("text-generation")
 OPTIONS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 1}
@@ -398,6 +399,57 @@ def test_bits_do_not_depend_on_how_a_stream_is_cut(predictor: Predictor) -> None
     bits = bits_per_character(model, tokenizer, text, 0)  # type: ignore[arg-type]
     assert bits == pytest.approx(whole / len(text) / math.log(2))
     assert bits_per_character(model, tokenizer, text, 0, rows=4) == pytest.approx(bits, rel=0.1)  # type: ignore[arg-type]
+
+
+def test_texts_are_read_side_by_side_as_they_are_alone(predictor: Predictor) -> None:
+    model, tokenizer = predictor.model, predictor.assets.tokenizer
+    held = [(0, "The fog.\n"), (3, "It was dark, and nobody came down the street.\n" * 40), (1, "So it went.\n" * 30)]
+    together = nats_of_texts(model, tokenizer, held)  # type: ignore[arg-type]
+    alone = [nats(model, tokenizer, text, voice) for voice, text in held]  # type: ignore[arg-type]
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_pieces_of_a_book_carry_its_heading_and_lose_nothing() -> None:
+    lines = [f"Line {number} of it.\n" for number in range(400)]
+    book = "### A Study / Doyle\n" + "".join(lines)
+    parts = pieces(book, 2_000)
+    assert len(parts) > 2
+    assert all(part.startswith("### A Study / Doyle\n") for part in parts)
+    assert "".join(part.removeprefix("### A Study / Doyle\n") for part in parts) == "".join(lines)
+    assert max(map(len, parts)) < 1.2 * min(map(len, parts))
+    assert pieces(book, 0) == [book]
+    assert "".join(pieces("".join(lines), 2_000)) == "".join(lines)
+
+
+def test_two_epochs_read_each_half_of_a_halved_voice_once() -> None:
+    books = [(place % 3, np.full(50, place, dtype=np.int32)) for place in range(60)]
+    batches = StreamBatches(books, rows=1, seed=[1, 2], halved=2)
+    chosen = [sorted(batches._chosen(np.random.default_rng(number), number).tolist()) for number in range(4)]
+    for one, other in (chosen[:2], chosen[2:]):
+        assert len(one) == len(other) == 50
+        assert sorted({*one} | {*other}) == list(range(60))
+        assert {place for place in one if place % 3 == 2}.isdisjoint(place for place in other if place % 3 == 2)
+    assert chosen[0] != chosen[2]
+
+
+def test_samples_come_from_all_over_a_text() -> None:
+    text = "".join(chr(97 + place // 1_000) for place in range(26_000))
+    found = language_evaluation.sample(text, 8_000)
+    assert len(found) == 8_000
+    assert {"a", "z"} <= set(found)
+    assert len(set(found)) >= 8
+    assert language_evaluation.sample(text, 30_000) == text
+
+
+def test_a_state_that_is_no_number_is_forgotten(predictor: Predictor) -> None:
+    loss = CarriedLoss()
+    books = [(0, np.tile(np.arange(4, 40, dtype=np.int32), 60))]
+    first, second, *_ = StreamBatches(books, rows=2, seed=1).epoch(0, skip=0)
+    loss(predictor.model, first)  # type: ignore[arg-type]
+    assert loss.state is not None
+    loss.state[0][0].fill_(float("nan"))
+    assert not loss(predictor.model, second).isfinite()  # type: ignore[arg-type]
+    assert loss(predictor.model, second).isfinite()  # type: ignore[arg-type]
 
 
 def test_windows_follow_each_other_and_can_be_skipped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -254,6 +255,19 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     resumed.fit(resume=True)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 10, 20, 30, 40], "what was done twice is logged once"
+
+
+def test_good_first_weights_are_kept_where_training_makes_them_worse(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path)
+    trainer.keep_first = True
+    first = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.evaluate = lambda model: {"score": -float(trainer.state.step)}
+    trainer.fit()
+    assert [row["step"] for row in trainer.state.history] == [0, 10, 20, 30, 40]
+    for name, value in first.items():
+        torch.testing.assert_close(trainer.model.state_dict()[name], value)
 
 
 def test_a_run_that_stops_getting_better_ends(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from mlcore.training import language_evaluation as evaluation
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer
-from mlcore.training.voices import Batch, CarriedLoss, StreamBatches, texts
+from mlcore.training.voices import HALVED, Batch, CarriedLoss, StreamBatches, pieces, texts
 
 logger = logging.getLogger(__name__)
 
@@ -49,23 +50,38 @@ class Size:
     model: dict[str, Any]
     settings: Settings
     rows: int = 64
-    dev_characters: int = 20_000  # of each voice, to choose the best evaluation
+    steps: tuple[int, ...] = (56, 64, 72)  # tokens of a window
+    pieces: int = 20_000  # characters of a book that are read in one go; 0 reads whole books
+    dev_characters: int = 40_000  # of each voice, to choose the best evaluation
     characters: int = 0  # use only so many of each voice; 0 takes all
 
 
+_quiet: dict[str, Any] = {"token_dropout": 0.0, "embed_dropout": 0.0, "dropout": 0.0, "weight_dropout": 0.0}
 SIZES = {
     "tiny": Size(
         vocab_size=400,
         model={"embed_dim": 24, "hidden_dim": 32},
         settings=Settings(steps=8, max_lr=3e-3, evaluate_every=4),
         rows=4,
+        pieces=1_000,
         dev_characters=300,
         characters=4_000,
     ),
+    # Read little more than once, a text is not learned by heart: no dropout. Short windows at first, for twice the
+    # updates, and a rate that stays high: the run goes on (see FURTHER), and the average of its weights is what ships.
     "base": Size(
         vocab_size=8_000,
-        model={},
-        settings=Settings(steps=24_000, max_lr=2e-3, warmup=0.02, evaluate_every=1_500, weight_decay=0.01),
+        model=_quiet,
+        settings=Settings(
+            steps=16_000,
+            max_lr=2.5e-3,
+            warmup=0.02,
+            final_lr=0.3,
+            average_from=0.4,
+            average_decay=0.995,
+            evaluate_every=2_000,
+        ),
+        steps=(28, 32, 36),
     ),
     "large": Size(
         vocab_size=8_000,
@@ -79,13 +95,35 @@ YARDSTICKS = {
     "base": Size(
         vocab_size=100,
         model={
-            **{"embed_dim": 128, "hidden_dim": 512, "num_layers": 3},
-            **{"embed_dropout": 0.05, "dropout": 0.4, "weight_dropout": 0.4, "token_dropout": 0.0},
+            **{"embed_dim": 256, "hidden_dim": 512, "num_layers": 3},
+            **{"embed_dropout": 0.05, "dropout": 0.35, "weight_dropout": 0.3, "token_dropout": 0.0},
         },
         settings=Settings(steps=6_000, max_lr=2e-3, warmup=0.02, evaluate_every=500, weight_decay=0.02),
+        rows=32,
+        steps=(120, 128, 136),
+        pieces=0,
+        dev_characters=111_540,
     ),
 }
 YARDSTICKS["large"] = YARDSTICKS["base"]
+# Runs that go on from a bundle (`--init`), this one the last: the rate falls to nothing.
+FURTHER = {
+    "base": replace(
+        SIZES["base"],
+        model={**_quiet, "dropout": 0.05},
+        settings=Settings(steps=8_000, max_lr=2e-3, warmup=0.025, final_lr=0.01, evaluate_every=1_000),
+        steps=(56, 64, 72),
+    ),
+}
+# One voice (`--variant sherlock --init ...`): a few readings of a megabyte or two.
+ONE_VOICE = Settings(steps=700, max_lr=3e-4, warmup=0.05, evaluate_every=100)
+
+
+def _size(run: Run) -> Size:
+    if run.variant == YARDSTICK:
+        return YARDSTICKS[run.size]
+    size = FURTHER.get(run.size, SIZES[run.size]) if run.init else SIZES[run.size]
+    return replace(size, settings=ONE_VOICE) if run.variant in VOICES and run.size != "tiny" else size
 
 
 def _voices(run: Run) -> tuple[str, ...]:
@@ -93,14 +131,27 @@ def _voices(run: Run) -> tuple[str, ...]:
 
 
 def _books(run: Run, size: Size, tokenizer: TextTokenizer) -> list[tuple[int, NDArray[np.int32]]]:
-    """Every book as tokens between two ends of text."""
+    """Every book as tokens, in pieces; its end is told behind the last one."""
     chosen = [run.variant] if run.variant in VOICES else _voices(run)
     found = []
     for voice in chosen:
         number = _voices(run).index(voice)
         for text in texts(run.data, voice, "train", limit=size.characters):
-            ids = [i for line in text.splitlines(keepends=True) for i in tokenizer.encode(line)]
-            found.append((number, np.array([*ids, tokenizer.eos_id], dtype=np.int32)))
+            parts = pieces(text, size.pieces)
+            for place, part in enumerate(parts):
+                ids = [i for line in part.splitlines(keepends=True) for i in tokenizer.encode(line)]
+                end = [tokenizer.eos_id] if place == len(parts) - 1 else []
+                found.append((number, np.array([*ids, *end], dtype=np.int32)))
+    return found
+
+
+def _held(run: Run, size: Size) -> list[tuple[int, str, float]]:
+    """Samples of the held-out texts, each of as much weight as its text has characters."""
+    found = []
+    for number, voice in enumerate(_voices(run)):
+        if run.variant not in VOICES or voice == run.variant:
+            text = texts(run.data, voice, "valid", limit=size.characters)[0]
+            found.append((number, evaluation.sample(text, size.dev_characters), float(len(text))))
     return found
 
 
@@ -124,7 +175,7 @@ def _tokenizer(run: Run, size: Size) -> TextTokenizer:
 
 def train(run: Run) -> Path:
     """The whole recipe; returns the folder of the finished bundle."""
-    size = (YARDSTICKS if run.variant == YARDSTICK else SIZES)[run.size]
+    size = _size(run)
     tokenizer = _tokenizer(run, size)
     books = _books(run, size, tokenizer)
     logger.info(
@@ -133,20 +184,19 @@ def train(run: Run) -> Path:
     torch.manual_seed(run.seed)
     model = Model(Config(vocab_size=tokenizer.vocab_size, voices=_voices(run), **size.model))
     run.load_first(model)
-    held = [
-        (number, texts(run.data, voice, "valid", limit=size.dev_characters)[0])
-        for number, voice in enumerate(_voices(run))
-        if run.variant not in VOICES or voice == run.variant
-    ]
+    version = run.version(VERSION)
+    halved = _voices(run).index(HALVED) if HALVED in _voices(run) and run.variant != HALVED else None
+    batches = StreamBatches(books, rows=size.rows, seed=[run.seed, version], steps=size.steps, halved=halved)
     trainer = Trainer(
         model,
         settings=replace(size.settings, seed=run.seed),
-        batches=StreamBatches(books, rows=size.rows, seed=run.seed),
+        batches=batches,
         loss=CarriedLoss(),  # type: ignore[arg-type]
-        evaluate=partial(evaluation.quick_scores, tokenizer=tokenizer, held=held),  # type: ignore[arg-type]
+        evaluate=partial(evaluation.quick_scores, tokenizer=tokenizer, held=_held(run, size)),  # type: ignore[arg-type]
         monitor="score",
         folder=run.folder / "train",
         progress=run.progress("train"),
+        keep_first=run.init is not None,
     )
     trainer.fit(resume=run.resume)
     run.record("train", trainer.state.seconds)
@@ -157,7 +207,7 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
     manifest = {
         "task": run.task,
         "variant": run.variant,
-        "version": VERSION,
+        "version": run.version(VERSION),
         "model": MODEL,
         "preprocessing": {"text": "kept exactly"},
         "licence": LICENCE,
@@ -170,24 +220,29 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
         (run.folder / "metrics.json").write_text(json.dumps(metrics))
         write_bundle(run.out, model, manifest=manifest, files={**files, "metrics.json": json.dumps(metrics).encode()})
         return run.out
-    limit = size.characters or 2_000_000  # a character model of more does not fit into memory
-    metrics["ngram"] = {
-        voice: round(
-            evaluation.ngram_bits(
-                "".join(texts(run.data, voice, "train"))[:limit],
-                texts(run.data, voice, "valid", limit=size.characters)[0],
-            ),
-            3,
-        )
-        for voice in model.config.voices
-    }
+    first = run.first_bundle()
+    known = first.metrics if first and run.variant not in VOICES else {}
+    metrics["ngram"] = known.get("ngram") or _ngrams(run, size, model.config.voices)
     yardstick = run.folder.with_name(f"{run.task}-{YARDSTICK}-{run.size}") / "metrics.json"
     if yardstick.exists():
         metrics["shakespeare"] = json.loads(yardstick.read_text())
+    elif "shakespeare" in known:
+        metrics["shakespeare"] = known["shakespeare"]
     card = language_card.render(run, predictor, metrics)
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
     finish(draft, run.out, model, extra=extra)
     return run.out
+
+
+def _ngrams(run: Run, size: Size, voices: Sequence[str]) -> dict[str, float]:
+    """Bits a character of an n-gram model of each voice, trained on samples: a character model of more is too large."""
+    limit = size.characters or 2_000_000
+    found = {}
+    for voice in voices:
+        train = evaluation.sample("".join(texts(run.data, voice, "train")), limit, places=100)
+        held = texts(run.data, voice, "valid", limit=size.characters)[0]
+        found[voice] = round(evaluation.ngram_bits(train, held), 3)
+    return found
 
 
 evaluate, evaluate_text, table = evaluation.evaluate, evaluation.evaluate_text, evaluation.table
@@ -203,8 +258,7 @@ def toy() -> tuple[Model, dict[str, bytes], Batch]:
     lines = ["The fog lay thick.", "It was a dark and stormy night."]
     tokenizer = TextTokenizer.train(lines * 30, vocab_size=320)
     torch.manual_seed(1)
-    quiet: dict[str, Any] = {"token_dropout": 0.0, "embed_dropout": 0.0, "dropout": 0.0, "weight_dropout": 0.0}
-    model = Model(Config(tokenizer.vocab_size, tuple(VOICES), embed_dim=192, hidden_dim=64, **quiet))
+    model = Model(Config(tokenizer.vocab_size, tuple(VOICES), embed_dim=192, hidden_dim=64, **_quiet))
     with torch.no_grad():
         model.bias[tokenizer.eos_id] = -20.0  # an untrained model ends at any moment
     ids = [tokenizer.encode(line)[:12] for line in lines]

@@ -32,7 +32,7 @@ from mlcore.training.translation import Batch, PairBatches, translation_loss
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 1
 MODEL = "attention-translator"
 LICENCE = (
     "Weights for research and non-commercial use: trained among others on Multi30k, WMT news and dialogues under "
@@ -178,6 +178,7 @@ def _stage(
         monitor="mean",
         folder=run.folder / name,
         progress=run.progress(name),
+        keep_first=run.init is not None,
     )
     trainer.fit(resume=run.resume)
     run.record(name, trainer.state.seconds)
@@ -197,7 +198,7 @@ def train(run: Run) -> Path:
     manifest = {
         "task": run.task,
         "variant": run.variant,
-        "version": VERSION,
+        "version": run.version(VERSION),
         "model": MODEL,
         "preprocessing": {"normalisation": "nmt_nfkc", "marks": len(tokenizer.mark_ids)},
         "licence": LICENCE,
