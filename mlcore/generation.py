@@ -206,7 +206,7 @@ class TokenEngine(Engine[Key]):
                 token = draw(
                     rows[place], lane.options, lane.recent, position=where, allows=text.allows, refused=text.refused
                 )
-                lane.text.push(token, float(known[place, token]), list(zip(best, shares, strict=True)))
+                text.push(token, float(known[place, token]), list(zip(best, shares, strict=True)))
             except Exception as error:
                 failed.append((key, Failed(error)))
                 chosen.append(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcore.errors import InvalidInput
-from mlcore.media import archive
+from mlcore.media import archive, subtitles
 from mlcore.media.archive import Write
 from mlcore.media.runs import joined, parted
 
@@ -175,85 +175,11 @@ def _front_matter(lines: Sequence[str]) -> int:
     return next((number + 1 for number, line in enumerate(lines) if number and line in ends), 0)
 
 
-_TIMES = re.compile(r"\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}(?:\s.*)?\Z")
-_NOTE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|\Z)")  # blocks of WebVTT that nobody sees
-
-
 def _read_cues(data: bytes, field: str) -> tuple[list[str], Write]:
-    """SubRip and WebVTT: the text under each line of times, up to a blank line or the next cue.
-
-    Text behind a blank line belongs to a SubRip cue too, as players have it; in WebVTT such blocks are none of a cue.
-    """
-    whole = _decoded(data, field)
-    lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    spans: list[tuple[int, int]] = []  # of lines with text
-    is_webvtt = next((line for line in lines if line.strip()), "").startswith("WEBVTT")
-    place, cues, note = 0, 0, False
-    while place < len(lines):
-        line = lines[place]
-        note = (note or (is_webvtt and bool(_NOTE.match(line)))) and bool(line.strip())
-        if _looks_timed(line) and not note:
-            cues += 1
-            place += 1
-            if not _TIMES.fullmatch(line):
-                raise InvalidInput(field, f"Subtitle {cues} has broken times: “{line.strip()[:60]}”.")
-        elif is_webvtt or note or not cues or not line.strip() or _begins_cue(lines, place):
-            place += 1
-            continue
-        start = place
-        while place < len(lines) and lines[place].strip() and not _begins_cue(lines, place):
-            place += 1
-        spans.append((start, place))
-    if not cues:
-        raise InvalidInput(field, "There are no subtitles in this file: no line with times and “-->”.")
-    shapes = [_cue_lines(lines[start:end]) for start, end in spans]
-
-    def write(texts: Sequence[str]) -> bytes:
-        out, at = [], 0
-        for (start, end), text, (_, height) in zip(spans, texts, shapes, strict=True):
-            out += lines[at:start]
-            out += _balanced(text, height).split("\n") if end > start else []
-            at = end
-        return _with_ends_of(whole, "\n".join(out + lines[at:])).encode()
-
-    return [unit for unit, _ in shapes], write
-
-
-def _looks_timed(line: str) -> bool:
-    """Whether a line is meant as the times of a cue; an arrow alone is text."""
-    return "-->" in line and bool(re.search(r"\d\s*[:.,]\s*\d", line))
-
-
-def _begins_cue(lines: Sequence[str], place: int) -> bool:
-    """Whether a line is the times of a cue, or the number or name above them."""
-    if _looks_timed(lines[place]):
-        return True
-    is_number = lines[place].strip("\ufeff \t").isdecimal()
-    after = place + 1
-    while is_number and after < len(lines) and not lines[after].strip():  # a blank line between number and times
-        after += 1
-    is_named = is_number or place == 0 or not lines[place - 1].strip()
-    return is_named and after < len(lines) and bool(_TIMES.fullmatch(lines[after]))
-
-
-def _cue_lines(lines: Sequence[str]) -> tuple[str, int]:
-    """A cue's text with one line for each speaker, and over how many lines it went."""
-    lines = [line.strip() for line in lines]
-    if any(line.startswith(("-", "–")) for line in lines[1:]):
-        return "\n".join(lines), 0
-    return " ".join(lines), len(lines)
-
-
-def _balanced(text: str, height: int) -> str:
-    """A text over so many lines of about the same length; 0 leaves its lines alone."""
-    for number in range(height - 1, 0, -1):
-        goal = len(text) * number // height
-        # not inside a tag: <font color="red">
-        spaces = [match.start() for match in re.finditer(r" (?![^<>]*>)", text)]
-        if spaces:
-            cut = min(spaces, key=lambda place: abs(place - goal))
-            text = f"{text[:cut]}\n{text[cut + 1 :]}"
-    return text
+    """SubRip and WebVTT, with the line ends that they have."""
+    text = _decoded(data, field)
+    units, write = subtitles.read(text, field)
+    return units, lambda texts: _with_ends_of(text, write(texts)).encode()
 
 
 _SILENT = ("script", "style", "code", "pre", "kbd", "samp", "svg", "math", "template", "noscript", "textarea")

@@ -28,7 +28,7 @@ def project(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x (..., E) times weight (V, E) plus bias (V,) -> (..., V), quick for few rows too.
 
     With 2 to 32 rows on a CPU the product is made the other way round, as weight times columns: BLAS then reads the
-    weight, whose size is what such a product costs, once and in order, which takes half the time.
+    weight, whose size is what such a product costs, once and in order.
     """
     if x.dim() == 2 and 2 <= len(x) <= 32 and x.device.type == "cpu":
         return torch.addmm(bias[:, None], weight, x.t()).t().contiguous()

@@ -23,7 +23,7 @@ from mlcore.training.data import read_lines
 from mlcore.training.losses import blockwise_cross_entropy
 
 FILES = {voice: voice for voice in VOICES if voice != "reviews"} | {"novels": "novels_1895_1937"}
-HALVED = "reviews"  # a voice of which an epoch reads every second piece: it has as much text as four others together
+HALVED = "reviews"  # a voice of which an epoch reads every second piece: it is a third of all text
 Batch = dict[str, Tensor]
 
 

@@ -217,16 +217,16 @@ def test_a_text_is_translated_swapped_and_its_words_followed(
     expect(page.locator(".sentences [role=status]")).to_contain_text("Thank you")
     clean(page)
     choice = page.locator(".sentences .choice").first
-    if choice.count():
-        choice.click()
-        expect(page.locator(".strip")).to_contain_text(choice.inner_text())
-        expect(page.locator("[data-copy]")).to_have_attribute("data-copy", re.compile(re.escape(choice.inner_text())))
-        with page.expect_download() as started:
-            page.click("#result a[download]")
-        assert choice.inner_text() in Path(started.value.path()).read_text(encoding="utf-8")
-        choice.click()
-        expect(page.locator(".strip .chosen")).to_have_count(0)
-        expect(page.locator("#result a[download]")).to_have_attribute("href", re.compile("^/jobs/"))
+    expect(choice).to_be_visible()
+    choice.click()
+    expect(page.locator(".strip")).to_contain_text(choice.inner_text())
+    expect(page.locator("[data-copy]")).to_have_attribute("data-copy", re.compile(re.escape(choice.inner_text())))
+    with page.expect_download() as started:
+        page.click("#result a[download]")
+    assert choice.inner_text() in Path(started.value.path()).read_text(encoding="utf-8")
+    choice.click()
+    expect(page.locator(".strip .chosen")).to_have_count(0)
+    expect(page.locator("#result a[download]")).to_have_attribute("href", re.compile("^/jobs/"))
     page.click("[data-swap]")
     expect(page.locator("#option-source")).to_have_value("en")
     expect(page.locator("#option-target")).to_have_value("de")

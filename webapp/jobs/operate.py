@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -12,14 +13,16 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from mlcore import task as tasks
-from mlcore.errors import InvalidInput
-from webapp.jobs import files
+from mlcore.errors import BundleError, InvalidInput
+from webapp.jobs import files, operations, services
+from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import Job, Operation, Status
 from webapp.registry.models import ModelVersion
 
 if TYPE_CHECKING:
     from mlcore.predictor import Predictor
 
+logger = logging.getLogger(__name__)
 Load = Callable[[ModelVersion], "Predictor"]
 Steps = Generator[tuple[int, int], None, dict[str, Any]]
 Asking = Generator[tuple[int, int], None, "list[Answer]"]
@@ -46,6 +49,29 @@ class Answer:
     output: dict[str, Any] | None
     error: str
     seconds: float
+
+
+def to_its_end(operation: Operation, load: Load, heartbeat: Heartbeat, *, is_stopping: Callable[[], bool]) -> None:
+    """Work on a claimed operation until it is done, has failed or was cancelled, or the worker is told to stop."""
+    try:
+        steps = run(operation, load)
+        while not is_stopping():
+            heartbeat.begin_step()
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                operations.succeed(operation, end.value)
+                return
+            if not operations.note_progress(operation, done=done, total=total):
+                return  # cancelled
+        operations.give_back(operation)
+    except (InvalidInput, BundleError) as error:
+        operations.fail(operation, str(error))
+    except Exception:
+        logger.exception("operation %s failed", operation.pk)
+        operations.fail(operation, services.NEUTRAL)
+    finally:
+        heartbeat.end_step()
 
 
 def run(operation: Operation, load: Load) -> Steps:

@@ -91,25 +91,7 @@ class Server:
         operation = operations.claim(queues=self.open_queues, worker=self.heartbeat.row.name)
         if operation is None:
             return False
-        try:
-            steps = operate.run(operation, self.loaded.get)
-            while not self.stopping:
-                self.heartbeat.begin_step()
-                try:
-                    done, total = next(steps)
-                except StopIteration as end:
-                    operations.succeed(operation, end.value)
-                    return True
-                if not operations.note_progress(operation, done=done, total=total):
-                    return True  # cancelled
-            operations.give_back(operation)
-        except (InvalidInput, BundleError) as error:
-            operations.fail(operation, str(error))
-        except Exception:
-            logger.exception("operation %s failed", operation.pk)
-            operations.fail(operation, services.NEUTRAL)
-        finally:
-            self.heartbeat.end_step()
+        operate.to_its_end(operation, self.loaded.get, self.heartbeat, is_stopping=lambda: self.stopping)
         return True
 
     @property
@@ -123,7 +105,7 @@ class Server:
         jobs = [job for running in self.running.values() for job in running.jobs]
         if any(job.attempts > 1 for job in jobs):
             return False
-        is_draining = 0 <= over_s % (DRAIN_S + SHIFT_S) < DRAIN_S and over_s >= 0
+        is_draining = over_s >= 0 and over_s % (DRAIN_S + SHIFT_S) < DRAIN_S
         return not is_draining or not claims.has_retry(self.open_queues)
 
     def _claim(self) -> list[Job]:

@@ -56,7 +56,7 @@ class Size:
     characters: int = 0  # use only so many of each voice; 0 takes all
 
 
-_quiet: dict[str, Any] = {"token_dropout": 0.0, "embed_dropout": 0.0, "dropout": 0.0, "weight_dropout": 0.0}
+_QUIET: dict[str, Any] = {"token_dropout": 0.0, "embed_dropout": 0.0, "dropout": 0.0, "weight_dropout": 0.0}
 SIZES = {
     "tiny": Size(
         vocab_size=400,
@@ -71,7 +71,7 @@ SIZES = {
     # updates, and a rate that stays high: the run goes on (see FURTHER), and the average of its weights is what ships.
     "base": Size(
         vocab_size=8_000,
-        model=_quiet,
+        model=_QUIET,
         settings=Settings(
             steps=16_000,
             max_lr=2.5e-3,
@@ -110,7 +110,7 @@ YARDSTICKS["large"] = YARDSTICKS["base"]
 FURTHER = {
     "base": replace(
         SIZES["base"],
-        model={**_quiet, "dropout": 0.05},
+        model={**_QUIET, "dropout": 0.05},
         settings=Settings(steps=8_000, max_lr=2e-3, warmup=0.025, final_lr=0.01, evaluate_every=1_000),
         steps=(56, 64, 72),
     ),
@@ -258,7 +258,7 @@ def toy() -> tuple[Model, dict[str, bytes], Batch]:
     lines = ["The fog lay thick.", "It was a dark and stormy night."]
     tokenizer = TextTokenizer.train(lines * 30, vocab_size=320)
     torch.manual_seed(1)
-    model = Model(Config(tokenizer.vocab_size, tuple(VOICES), embed_dim=192, hidden_dim=64, **_quiet))
+    model = Model(Config(tokenizer.vocab_size, tuple(VOICES), embed_dim=192, hidden_dim=64, **_QUIET))
     with torch.no_grad():
         model.bias[tokenizer.eos_id] = -20.0  # an untrained model ends at any moment
     ids = [tokenizer.encode(line)[:12] for line in lines]

@@ -97,8 +97,8 @@ SIZES = {
         growth=(1_500, 1_500, 2_500, 2_500, 4_500, 4_500, 4_500, 4_500, 6_000),
     ),
 }
-# Runs that go on from a bundle (`--init`): a lower rate and larger batches than from nothing, less dropout (the first
-# run fitted its training pairs no better than the dev ones), and captions, furthest from their targets, twice.
+# Runs that go on from a bundle (`--init`): a lower rate and larger batches than from nothing, less dropout (so few
+# readings teach nothing by heart), and captions, furthest from their targets, twice.
 FURTHER = {
     "base": replace(
         SIZES["base"],
