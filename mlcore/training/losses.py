@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -72,6 +73,32 @@ def blockwise_cross_entropy(
     """
     loss = _BlockwiseCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing, block)
     return loss  # type: ignore[no-any-return]
+
+
+def sampled_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, size: int, always: int, block: int = 512
+) -> Tensor:
+    """`blockwise_cross_entropy` over `size` of V words: the `always` first ones, all targets, and some of the others.
+
+    The drawn ones stand for all others, so the estimate of the sum over the vocabulary has no bias (importance sampling
+    with a part counted in full; Jean et al. 2015, https://arxiv.org/abs/1412.2007). The most frequent words must be
+    the first ones. With few targets it costs size / V of the whole.
+    """
+    vocab_size = weight.shape[0]
+    counted = torch.zeros(vocab_size, dtype=torch.bool, device=targets.device)
+    counted[:always] = True
+    counted[targets] = True
+    sure, others = counted.nonzero()[:, 0], (~counted).nonzero()[:, 0]
+    count = size - len(sure)  # always so many in all: new shapes cost time
+    if count < min(size // 8, len(others)) or not len(others):
+        return blockwise_cross_entropy(hidden, weight, bias, targets)
+    drawn = others[torch.randperm(len(others), device=targets.device)[:count]]
+    chosen = torch.cat([sure, drawn])
+    stands_for = torch.zeros(len(chosen), device=bias.device)
+    stands_for[len(sure) :] = math.log(len(others) / len(drawn))
+    place = torch.empty(vocab_size, dtype=torch.long, device=targets.device)
+    place[chosen] = torch.arange(len(chosen), device=targets.device)
+    return blockwise_cross_entropy(hidden, weight[chosen], bias[chosen] + stands_for, place[targets], block=block)
 
 
 class SampledSoftmax(nn.Module):

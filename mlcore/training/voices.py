@@ -20,7 +20,7 @@ from mlcore.models.lstm_language_model import Model, State
 from mlcore.subwords import TextTokenizer
 from mlcore.tasks.text_generation import VOICES
 from mlcore.training.data import read_lines
-from mlcore.training.losses import blockwise_cross_entropy
+from mlcore.training.losses import blockwise_cross_entropy, sampled_cross_entropy
 
 FILES = {voice: voice for voice in VOICES if voice != "reviews"} | {"novels": "novels_1895_1937"}
 HALVED = "reviews"  # a voice of which an epoch reads every second piece: it is a third of all text
@@ -116,9 +116,14 @@ class StreamBatches:
 
 
 class CarriedLoss:
-    """Nats a token of one window after another; a window's last state is the next one's first, without its gradient."""
+    """Nats a token of one window after another; a window's last state is the next one's first, without its gradient.
 
-    def __init__(self) -> None:
+    With `candidates` the vocabulary is summed over so many pieces of it, three eighths of them the most frequent (see
+    `sampled_cross_entropy`).
+    """
+
+    def __init__(self, candidates: int = 0) -> None:
+        self.candidates = candidates
         self.state: State | None = None
 
     def __call__(self, model: Model, batch: Batch) -> Tensor:
@@ -127,7 +132,12 @@ class CarriedLoss:
         tokens, voices = batch["tokens"], batch["voices"]
         hidden, after = model(tokens[:, :-1], voices[:, :-1], state)
         goal = tokens[:, 1:].flatten()
-        loss = blockwise_cross_entropy(hidden.flatten(0, 1), model.embedding.weight, model.bias, goal) / len(goal)
+        parts = (hidden.flatten(0, 1), model.embedding.weight, model.bias, goal)
+        if self.candidates:
+            total = sampled_cross_entropy(*parts, size=self.candidates, always=self.candidates * 3 // 8)
+        else:
+            total = blockwise_cross_entropy(*parts)
+        loss = total / len(goal)
         # a state that is no number would spoil all windows behind it
         self.state = [(h.detach().float(), c.detach().float()) for h, c in after] if bool(loss.isfinite()) else None
         return loss

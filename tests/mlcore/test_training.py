@@ -18,7 +18,7 @@ from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, project, revers
 from mlcore.predictor import load_model
 from mlcore.training import cards
 from mlcore.training.data import bucket_batches, padded_length
-from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy
+from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy, sampled_cross_entropy
 from mlcore.training.parallel_text import Pair
 from mlcore.training.publish import write_bundle
 from mlcore.training.recipes import translation
@@ -39,6 +39,29 @@ def test_blockwise_cross_entropy_is_cross_entropy(smoothing: float) -> None:
     torch.testing.assert_close(blocked, plain)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sample_of_the_vocabulary_gives_the_whole_ones_loss_and_gradients() -> None:
+    torch.manual_seed(0)
+    hidden, weight, bias = torch.randn(6, 8), 0.3 * torch.randn(400, 8), 0.3 * torch.randn(400)
+    parts, targets = tuple(x.requires_grad_() for x in (hidden, weight, bias)), torch.randint(400, (6,))
+    whole = blockwise_cross_entropy(*parts, targets)
+    expected = torch.autograd.grad(whole, parts)
+    draws = [sampled_cross_entropy(*parts, targets, size=100, always=40) for _ in range(300)]
+    assert len({draw.item() for draw in draws}) > 1  # drawn anew each time
+    found = torch.autograd.grad(torch.stack(draws).mean(), parts)
+    assert sum(draw.item() for draw in draws) / len(draws) == pytest.approx(whole.item(), rel=0.02)
+    for a, b in zip(found, expected, strict=True):
+        assert float(nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)) > 0.98
+
+
+@pytest.mark.parametrize(("size", "always"), [(50, 10), (80, 50), (11, 10)])
+def test_a_sample_that_would_be_too_small_or_all_is_the_whole(size: int, always: int) -> None:
+    torch.manual_seed(0)
+    parts = (torch.randn(20, 8), torch.randn(50, 8), torch.randn(50))
+    targets = torch.arange(20)
+    found = sampled_cross_entropy(*parts, targets, size=size, always=always)
+    torch.testing.assert_close(found, blockwise_cross_entropy(*parts, targets))
 
 
 def test_sampled_softmax_learns_what_the_full_one_would() -> None:

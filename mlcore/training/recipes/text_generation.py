@@ -51,6 +51,7 @@ class Size:
     settings: Settings
     rows: int = 64
     steps: tuple[int, ...] = (56, 64, 72)  # tokens of a window
+    candidates: int = 0  # pieces of the vocabulary that a training step sums over; 0 takes all
     pieces: int = 20_000  # characters of a book that are read in one go; 0 reads whole books
     dev_characters: int = 40_000  # of each voice, to choose the best evaluation
     characters: int = 0  # use only so many of each voice; 0 takes all
@@ -63,6 +64,7 @@ SIZES = {
         model={"embed_dim": 24, "hidden_dim": 32},
         settings=Settings(steps=8, max_lr=3e-3, evaluate_every=4),
         rows=4,
+        candidates=240,
         pieces=1_000,
         dev_characters=300,
         characters=4_000,
@@ -73,7 +75,7 @@ SIZES = {
         vocab_size=8_000,
         model=_QUIET,
         settings=Settings(
-            steps=16_000,
+            steps=20_000,
             max_lr=2.5e-3,
             warmup=0.02,
             final_lr=0.3,
@@ -82,16 +84,18 @@ SIZES = {
             evaluate_every=2_000,
         ),
         steps=(28, 32, 36),
+        candidates=2_048,
     ),
     "large": Size(
         vocab_size=8_000,
         model={"hidden_dim": 1_024, "num_layers": 3, "dropout": 0.2, "weight_dropout": 0.2},
         settings=Settings(steps=60_000, max_lr=1.5e-3, warmup=0.02, evaluate_every=3_000, weight_decay=0.01),
+        candidates=2_048,
     ),
 }
 # characters of one play's worth of text: small, so what keeps it from learning by heart is strong
 YARDSTICKS = {
-    "tiny": replace(SIZES["tiny"], vocab_size=80),
+    "tiny": replace(SIZES["tiny"], vocab_size=80, candidates=0),
     "base": Size(
         vocab_size=100,
         model={
@@ -191,7 +195,7 @@ def train(run: Run) -> Path:
         model,
         settings=replace(size.settings, seed=run.seed),
         batches=batches,
-        loss=CarriedLoss(),  # type: ignore[arg-type]
+        loss=CarriedLoss(size.candidates),  # type: ignore[arg-type]
         evaluate=partial(evaluation.quick_scores, tokenizer=tokenizer, held=_held(run, size)),  # type: ignore[arg-type]
         monitor="score",
         folder=run.folder / "train",
@@ -228,7 +232,7 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
         metrics["shakespeare"] = json.loads(yardstick.read_text())
     elif "shakespeare" in known:
         metrics["shakespeare"] = known["shakespeare"]
-    card = language_card.render(run, predictor, metrics)
+    card = language_card.render(run, predictor, metrics, candidates=size.candidates)
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
     finish(draft, run.out, model, extra=extra)
     return run.out
