@@ -157,6 +157,11 @@ class Integer(Number):
             raise InvalidInput(name, f"“{self.title or name}” must be a whole number, not {value}.")
         return int(number)
 
+    def parse(self, text: str) -> Any:
+        """A whole number as one, so that it is shown again as it was typed."""
+        value = super().parse(text)
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
     def schema(self) -> dict[str, Any]:
         """JSON Schema: an integer."""
         return {**super().schema(), "type": "integer"}

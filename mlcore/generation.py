@@ -136,7 +136,10 @@ class TokenEngine(Engine[Key]):
                 yield key, Failed(error)
 
     def _read(self) -> list[tuple[Key, Event]]:
-        """Read some tokens of the first text that waits; when all are read it joins, with those that begin alike."""
+        """Read some tokens of the first text that waits; when all are read it joins, with those that begin alike.
+
+        Where some are left, the next row has its turn: a short prompt does not wait for all of a long one.
+        """
         key, lane = self.waiting[0]
         try:
             self._read_some(lane)
@@ -151,6 +154,8 @@ class TokenEngine(Engine[Key]):
             self.waiting = [(other, twin) for other, twin in self.waiting if not twin.is_read]
             for other, twin in joining:
                 self._join(other, twin)
+        else:
+            self.waiting.sort(key=lambda one: one[0] == key)
         return []
 
     def _read_some(self, lane: _Lane) -> None:

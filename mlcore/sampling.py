@@ -60,7 +60,8 @@ def draw(
         if allows(token):
             return token
         scores[token] = -np.inf
-    return int(logits.argmax())
+    # nothing is allowed: at least no half of a character
+    return int((logits if refused is None else np.where(refused, -np.inf, logits)).argmax())
 
 
 def _drawn(weights: NDArray[np.float32], options: Mapping[str, Any], chances: Iterator[float]) -> int:

@@ -109,6 +109,7 @@ class Task(ABC):
     max_run_s: ClassVar[float] = 300.0
     streams: ClassVar[bool] = False  # parts grow while they are watched, token by token
     unit: ClassVar[str] = ""  # what progress counts, where rows have parts: "sentences"
+    question: ClassVar[str] = "Was this right?"  # asked under an answer; empty: nothing is
     many: ClassVar[str] = ""  # the text input that a line of a batch fills; empty: no batch box
 
     def clean(self, inputs: Any, options: Any) -> tuple[JSON, JSON]:
@@ -117,6 +118,10 @@ class Task(ABC):
             clean_fields(self.inputs, inputs, kind="input"),
             clean_fields(self.options, {} if options is None else options, kind="option"),
         )
+
+    def options_again(self, options: JSON) -> JSON:
+        """A job's options as a form is filled with them for the next one."""
+        return options
 
     @property
     def file_inputs(self) -> list[str]:

@@ -73,6 +73,7 @@ class Writing:
     limit: int
     stops: tuple[str, ...]
     before: bytes = b""  # the prompt's end: a word may begin there
+    spaced: bool = False  # the prompt ended with a space, which the model did not read: its pieces begin with one
     written: list[int] = field(default_factory=list)
     tokens: list[JSON] = field(default_factory=list)
     raw: bytearray = field(default_factory=bytearray)  # of all tokens; a character may be several of them
@@ -97,26 +98,29 @@ class Writing:
     @property
     def refused(self) -> NDArray[np.bool_]:
         """(V,): special symbols, headings' marks, what leaves half a character behind; at the beginning the end."""
-        return _refused(self.tokenizer, _begun(self.raw), not self.written)
+        return _refused(self.tokenizer, _begun(self.raw), not self.written, self.spaced and not self.written)
 
     def allows(self, token: int) -> bool:
         """Whether a token may come: none that is `refused`, and no end of a banned word."""
         if self.refused[token]:
             return False
-        piece = self.tokenizer.raw[token]
-        tail = (self.before + self.raw[-80:])[-80:].decode("utf-8", "ignore") + piece.decode("utf-8", "ignore")
-        return not any(map(is_banned, _WORD.findall(tail)[-2:]))
+        known = (self.before + self.raw[-80:])[-80:]
+        # decoded together: a character may be several tokens
+        tail = (known + self.tokenizer.raw[token]).decode("utf-8", "ignore")
+        start = len(known.decode("utf-8", "ignore"))
+        return not any(is_banned(word[0]) for word in _WORD.finditer(tail) if word.end() > start)
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        """Take the next token; of the likeliest five are shown that might have come."""
-        could = list(islice(((index, p) for index, p in top if self.allows(index)), SHOWN))
+        """Take the next token; of the likeliest, up to five that might have come are shown."""
+        could = islice(((index, p) for index, p in top if self.allows(index)), SHOWN)
+        shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in could]
+        piece = self._piece(token)
         if token == self.tokenizer.eos_id:
             self.reason = "eos"
             return
         self.written.append(token)
-        self.raw += self.tokenizer.raw[token]
-        came = self.decoder.decode(self.tokenizer.raw[token])
-        shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in could]
+        self.raw += piece
+        came = self.decoder.decode(piece)
         self.tokens.append({"text": came, "logprob": round(logprob, 4), "top": shown})
         self.tail = (self.tail + came)[-len(came) - max(map(len, self.stops), default=0) :]
         if any(stop in self.tail for stop in self.stops):
@@ -125,7 +129,12 @@ class Writing:
             self.reason = "length"
 
     def _shown(self, token: int) -> str:
-        return "∎" if token == self.tokenizer.eos_id else self.tokenizer.raw[token].decode("utf-8", "replace")
+        return "∎" if token == self.tokenizer.eos_id else self._piece(token).decode("utf-8", "replace")
+
+    def _piece(self, token: int) -> bytes:
+        """What a token would put behind the text: the space that the prompt ended with is not written again."""
+        piece = self.tokenizer.raw[token]
+        return piece.removeprefix(b" ") if self.spaced and not self.written else piece
 
     def fresh(self) -> JSON:
         """Tokens that were not told yet, and where they stand."""
@@ -139,17 +148,22 @@ class Writing:
         return {"generated_text": self.text, "finish_reason": self.reason or "cancelled", "tokens": self.tokens}
 
 
-_masks: WeakKeyDictionary[TextTokenizer, dict[tuple[bytes, bool], NDArray[np.bool_]]] = WeakKeyDictionary()
+_masks: WeakKeyDictionary[TextTokenizer, dict[tuple[bytes, bool, bool], NDArray[np.bool_]]] = WeakKeyDictionary()
 
 
-def _refused(tokenizer: TextTokenizer, begun: bytes, at_start: bool) -> NDArray[np.bool_]:
-    """(V,) tokens that may not follow a text of whole characters and the bytes of one that is `begun`."""
+def _refused(tokenizer: TextTokenizer, begun: bytes, at_start: bool, spaced: bool) -> NDArray[np.bool_]:
+    """(V,) tokens that may not follow a text of whole characters and the bytes of one that is `begun`.
+
+    Where `spaced`, those that begin with no space may not either, if the vocabulary has any that does.
+    """
     known = _masks.setdefault(tokenizer, {})
-    if (begun, at_start) not in known:
+    kind = (begun, at_start, spaced)
+    if kind not in known:
         found = np.array([not _is_plain(piece) or not _may_follow(begun, piece) for piece in tokenizer.raw])
         found[tokenizer.eos_id] = at_start
-        known[begun, at_start] = found
-    return known[begun, at_start]
+        starts = np.array([piece.startswith(b" ") for piece in tokenizer.raw])
+        known[kind] = found | ~starts if spaced and not (found | ~starts).all() else found
+    return known[kind]
 
 
 def _is_plain(piece: bytes) -> bool:

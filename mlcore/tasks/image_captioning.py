@@ -33,6 +33,7 @@ class ImageCaptioning(PhotoTask):
     verb: ClassVar[str] = "Describe the photo"
     summary: ClassVar[str] = "Says what is on a photo, and shows where it looked for each word."
     caution: ClassVar[str] = "It knows everyday scenes best; it cannot read text, count well or name people."
+    question: ClassVar[str] = "Was the caption right?"
     options: ClassVar[Mapping[str, Field]] = {
         "beam_size": Integer(
             title="Beams", help="Sentences followed at once; more is slower.", required=False, default=3,

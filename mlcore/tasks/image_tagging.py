@@ -35,6 +35,7 @@ class ImageTagging(PhotoTask):
     verb: ClassVar[str] = "Tag the photo"
     summary: ClassVar[str] = "Names the things on a photo, each with its probability."
     caution: ClassVar[str] = "It knows 202 everyday things; what it was never taught it cannot name."
+    question: ClassVar[str] = "Were the tags right?"
     options: ClassVar[Mapping[str, Field]] = {
         "top_k": Integer(
             title="Tags", help="The likeliest so many; more than there are labels means all.", required=False,

@@ -28,7 +28,7 @@ _TOKEN = Record(
         "text": Text(title="Token", allow_blank=True),
         "logprob": Number(title="Log-probability", maximum=0.0001),
         "top": List(
-            title="The likeliest five",
+            title="The likeliest that might have come, up to five",
             of=Record(
                 fields={
                     "text": Text(title="Token", allow_blank=True),
@@ -156,6 +156,7 @@ class TextGeneration(Task):
     max_batch_size: ClassVar[int] = 32
     streams: ClassVar[bool] = True
     unit: ClassVar[str] = "tokens"
+    question: ClassVar[str] = ""  # a story is neither right nor wrong
 
     def clean(self, inputs: Any, options: Any) -> tuple[JSON, JSON]:
         """Also: a seed is drawn where none is given, so that a job that is taken up again goes on alike."""
@@ -163,6 +164,10 @@ class TextGeneration(Task):
         if chosen["seed"] is None:
             chosen["seed"] = secrets.randbelow(2**32)
         return found, chosen
+
+    def options_again(self, options: JSON) -> JSON:
+        """Without the seed: the same beginning is to go on otherwise."""
+        return {**options, "seed": None}
 
     def load_assets(self, bundle: Bundle) -> Assets:
         """Vocabulary and voices."""
@@ -181,18 +186,22 @@ class TextGeneration(Task):
         return super().headline(inputs) or "A new text"
 
     def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
-        """The prompt's end as tokens; an empty one begins a paragraph."""
-        prompt = inputs["prompt"][-READ:]
+        """The prompt's end as tokens; an empty one begins a paragraph, and so does any that is read from its start."""
         if options["voice"] not in assets.voices:
             raise InvalidInput("voice", f"This model has no such voice. It has: {', '.join(assets.voices)}.")
-        ids = assets.tokenizer.encode(prompt if prompt.strip() else "\n")
+        given = inputs["prompt"].replace("\r\n", "\n")
+        prompt = given[-READ:]
+        text = prompt.rstrip(" ")  # a word's space is part of its token
+        ids = assets.tokenizer.encode(text) if prompt.strip() else []
         notices = []
         read = len(prompt)
         if len(ids) > READ_TOKENS:
             ids = ids[-READ_TOKENS:]
-            read = len(assets.tokenizer.decode(ids))
-        if read < len(inputs["prompt"]):
-            notices.append(f"Of {len(inputs['prompt']):,} characters the last {read:,} were read.")
+            read = len(assets.tokenizer.decode(ids)) + len(prompt) - len(text)
+        if read < len(given):
+            notices.append(f"Of {len(given):,} characters the last {read:,} were read.")
+        if read == len(given) or not ids:
+            ids = [*assets.tokenizer.encode("\n"), *ids]
         letters = [character for character in prompt if character.isalpha()]
         if letters and sum(character.isascii() for character in letters) < 0.5 * len(letters):
             notices.append("The model knows English only; what it writes after this may make little sense.")
@@ -205,6 +214,7 @@ class TextGeneration(Task):
                 limit=options["max_new_tokens"],
                 stops=tuple(options["stop"]),
                 before=prompt.encode()[-80:],
+                spaced=bool(prompt.strip()) and text != prompt,
             )
             for number in range(options["num_return_sequences"])
         ]
@@ -227,8 +237,12 @@ class TextGeneration(Task):
         texts = []
         for number in range(options["num_return_sequences"]):
             tokens = parts.get(str(number), {}).get("tokens", [])
-            text = "".join(token["text"] for token in tokens)
-            texts.append({"generated_text": text, "finish_reason": "cancelled", "tokens": tokens})
+            text, reason = "".join(token["text"] for token in tokens), "cancelled"
+            if ends := [text.index(stop) for stop in options["stop"] if stop in text]:
+                text, reason = text[: min(ends)], "stop"
+            elif len(tokens) >= options["max_new_tokens"]:
+                reason = "length"
+            texts.append({"generated_text": text, "finish_reason": reason, "tokens": tokens})
         first, *others = texts
         return {**first, "seed": options["seed"], "notice": "", "others": others}
 
@@ -259,9 +273,10 @@ class TextGeneration(Task):
         text = "".join(token["text"] for token in output["tokens"])[: len(output["generated_text"])]
         for step, token in enumerate(output["tokens"]):
             start, at = at, min(len(text), at + len(token["text"]))
-            if start < at and text[start:at].strip():
+            if start < at:
                 lead = len(text[start:at]) - len(text[start:at].lstrip())
                 trail = len(text[start:at]) - len(text[start:at].rstrip())
+                lead, trail = (lead, trail) if lead + trail < at - start else (0, 0)  # blanks alone are a cell too
                 cells.append(Cell(start + lead, at - trail, _surprise(token), _detail(token), 0, step))
         return Strip(
             text=text,
@@ -270,7 +285,7 @@ class TextGeneration(Task):
             low="expected",
             high="a surprise",
             value="Probability and what else",
-            hint="Point at a token, or move with the arrow keys, to see what else it could have been.",
+            hint="Point at a token, or move with the arrow keys, to see what else it could be; a click holds it.",
         )
 
     def headline_of_output(self, output: JSON) -> str:
@@ -295,4 +310,4 @@ def _detail(token: JSON) -> str:
     import math
 
     others = ", ".join(f"“{entry['text'].strip() or '␣'}” {entry['prob'] * 100:.0f} %" for entry in token["top"])
-    return f"{math.exp(token['logprob']) * 100:.1f} %; likeliest: {others}" if others else "taken up again"
+    return f"{math.exp(token['logprob']) * 100:.1f} %" + (f"; likeliest: {others}" if others else "")

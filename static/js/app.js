@@ -74,8 +74,10 @@ function showApi(form) {
   const body = request(form), url = `${location.origin}/api/v1/jobs`;
   const curl = one('[data-api="curl"]'), py = one('[data-api="python"]');
   if (!curl || !py) return;
-  curl.textContent =
-    `curl -s ${url} \\\n  -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\\n  -d ${shellQuote(JSON.stringify(body))}`;
+  // a text that grows comes as events while it is made
+  const streams = "grows" in form.dataset, sent = JSON.stringify(streams ? { ...body, stream: true } : body);
+  const [silent, wait] = streams ? ["-sN", ""] : ["-s", " -H 'Prefer: wait=30'"];
+  curl.textContent = `curl ${silent} ${url} \\\n  -H 'Content-Type: application/json'${wait} \\\n  -d ${shellQuote(sent)}`;
   py.textContent =
     `import json, urllib.request\n\nbody = ${python(body)}\nrequest = urllib.request.Request(\n    "${url}", json.dumps(body).encode(),\n` +
     `    {"Content-Type": "application/json", "Prefer": "wait=30"},\n)\nprint(json.load(urllib.request.urlopen(request))["output"])`;

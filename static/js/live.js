@@ -34,9 +34,17 @@ function onState(event) {
 }
 
 function onChange(event) {
-  const panel = panelOf(JSON.parse(event.data));
-  // a text that grows token by token is written by its own script
-  if (panel && !(event.type === "progress" && panel.hasAttribute("data-streams"))) refresh(panel);
+  const data = JSON.parse(event.data), panel = panelOf(data);
+  if (!panel) return;
+  // a text that grows token by token is written by its own script: only the count is new
+  if (event.type === "progress" && panel.hasAttribute("data-streams")) count(panel, data);
+  else refresh(panel);
+}
+
+function count(panel, { done, total, unit }) {
+  const words = panel.querySelector("[data-waiting]"), bar = panel.querySelector("progress");
+  if (words) words.textContent = `${done} of ${total} ${unit}`;
+  if (bar) Object.assign(bar, { max: total, value: done });
 }
 
 function onDelta(event) {

@@ -12,7 +12,7 @@ function open(box) {
     place.textContent = "";
     if (!cell) { place.innerHTML = hint; return; }
     const word = document.createElement("strong");
-    word.textContent = cell.textContent.trim();
+    word.textContent = cell.dataset.blank ?? cell.textContent.trim();
     place.append(word, ` ${cell.dataset.detail}`);
   };
   const pin = (cell) => {

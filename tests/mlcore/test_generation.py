@@ -240,6 +240,18 @@ def test_a_long_prompt_is_read_in_turns_and_once(predictor: Predictor, monkeypat
     assert found["long"]["generated_text"] == whole["generated_text"]
 
 
+def test_a_short_prompt_does_not_wait_for_all_of_a_long_one(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlcore.generation.STEP_S", 0.0)
+    monkeypatch.setattr("mlcore.generation.READ_S", 0.0)
+    engine = predictor.engine(2)
+    engine.add("long", predictor.prepare({"prompt": "Fog. " * 400}, {"seed": 1, "max_new_tokens": 2}))
+    engine.add("short", predictor.prepare({"prompt": "A"}, {"seed": 1, "max_new_tokens": 2}))
+    finals = [key for key, event in run(engine) if isinstance(event, Final)]
+    assert finals == ["short", "long"]
+
+
 def test_prompts_of_many_tokens_are_cut_with_a_notice(predictor: Predictor) -> None:
     item = predictor.prepare({"prompt": "🙂" * 5_000}, {"max_new_tokens": 1})
     assert item.cost == 3_000
@@ -255,6 +267,55 @@ def test_words_that_must_not_come_are_not_shown_and_not_completed(monkeypatch: p
     assert not text.allows(g)
     text.push(a, -1.0, [(g, 0.5), (a, 0.4)])
     assert [entry["text"] for entry in text.tokens[0]["top"]] == ["a"]
+
+
+def test_a_banned_word_of_the_prompt_stops_nothing_and_bytes_hide_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    banned = frozenset(hashlib.sha256(word.encode()).hexdigest() for word in ("fog", "zörk"))
+    monkeypatch.setattr(writing, "banned_words", lambda: banned)
+    tokenizer = TextTokenizer.train(["a fog in the street of fo g zrk"] * 40, vocab_size=300)
+    for before in (b"The fog", b"The fog ", b"fog. It"):
+        text = writing.Writing(tokenizer, [0], 0, 0, 100, (), before=before)
+        assert all(text.allows(token) for token in tokenizer.encode(" .\na"))
+    text = writing.Writing(tokenizer, [0], 0, 0, 100, (), before=b"")
+    *most, last = tokenizer.encode("zörk")
+    assert len(most) >= 3, "the vowel is two bytes"
+    for token in most:
+        assert text.allows(token)
+        text.push(token, -1.0, [])
+    assert not text.allows(last)
+
+
+def test_where_nothing_is_allowed_no_refused_token_comes() -> None:
+    logits, refused = np.array([5.0, 4.0, 1.0, 2.0], dtype=np.float32), np.array([True, True, False, False])
+    assert draw(logits, OPTIONS, [], position=(0, 0), allows=lambda token: False, refused=refused) == 3
+
+
+def test_a_space_behind_the_prompt_is_not_read_and_not_written_again(predictor: Predictor) -> None:
+    item = predictor.prepare({"prompt": "The fog  "}, {})
+    (text,) = item.context.continuations
+    assert text.prompt == predictor.prepare({"prompt": "The fog"}, {}).context.continuations[0].prompt
+    raw = predictor.assets.tokenizer.raw
+    may = [piece for piece, refused in zip(raw, text.refused, strict=True) if not refused]
+    assert may
+    assert all(piece.startswith(b" ") for piece in may)
+    spaced = next(token for token, piece in enumerate(raw) if len(piece) > 1 and piece.startswith(b" "))
+    text.push(spaced, -1.0, [(spaced, 0.5)])
+    text.push(spaced, -1.0, [(spaced, 0.5)])
+    word = raw[spaced].decode()
+    assert text.text == word[1:] + word
+    assert [token["text"] for token in text.tokens] == [word[1:], word]
+    assert [token["top"][0]["text"] for token in text.tokens] == [word[1:], word]
+
+
+def test_a_prompt_begins_as_a_paragraph_does_however_lines_end(predictor: Predictor) -> None:
+    def tokens(prompt: str) -> Any:
+        return predictor.prepare({"prompt": prompt}, {}).context.continuations[0].prompt
+
+    (line_end,) = predictor.assets.tokenizer.encode("\n")
+    assert tokens("") == [line_end]
+    assert tokens("The fog") == [line_end, *predictor.assets.tokenizer.encode("The fog")]
+    assert tokens("The\r\nfog") == tokens("The\nfog")
+    assert tokens("word " * 10_000)[0] != line_end, "not where the beginning is left out"
 
 
 @pytest.mark.parametrize(
@@ -276,11 +337,19 @@ def test_pieces_keep_characters_whole(raw: bytes, piece: bytes, right: bool) -> 
 
 def test_half_an_answer_is_an_output(predictor: Predictor) -> None:
     known = {"0": {"start": 0, "ids": [5], "tokens": [{"text": " fog", "logprob": -1.0, "top": []}]}}
-    found = SPEC.output_of_partial({"num_return_sequences": 2, "seed": 7}, {"parts": known})
+    options = SPEC.clean({"prompt": "x"}, {"num_return_sequences": 2, "seed": 7})[1]
+    found = SPEC.output_of_partial(options, {"parts": known})
     assert found is not None
     assert (found["generated_text"], found["finish_reason"], found["seed"]) == (" fog", "cancelled", 7)
     assert [other["generated_text"] for other in found["others"]] == [""]
     Record(fields=SPEC.output).clean("output", found)
+    ended = SPEC.output_of_partial({**options, "stop": ["og"], "max_new_tokens": 1}, {"parts": known})
+    assert ended is not None
+    assert (ended["generated_text"], ended["finish_reason"]) == (" f", "stop")
+    assert ended["others"][0]["finish_reason"] == "cancelled"
+    full = SPEC.output_of_partial({**options, "max_new_tokens": 1}, {"parts": known})
+    assert full is not None
+    assert full["finish_reason"] == "length"
 
 
 def test_a_seed_is_drawn_where_none_is_given() -> None:

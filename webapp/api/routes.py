@@ -173,7 +173,12 @@ def job_events(
     token: str = "",
     last_event_id: str | None = Header(None, alias="Last-Event-ID"),
 ) -> StreamingHttpResponse:
-    """Server-sent events: `state`, `delta`, `progress`, `rewind`, `done`; of a growing text from its beginning."""
+    """Server-sent events: `state`, `delta`, `progress`, `rewind`, `done`; of a growing text from its beginning.
+
+    A delta's `part` says with `start` how many tokens of this `index` come before its own: put each at its place, for
+    what came already may come again. `rewind` says that another worker took the text up; its deltas go on at their
+    `start`. A reader that comes back sends the last id as Last-Event-ID.
+    """
     job = open_job(request, job_id)
     last = last_event_id if last_event_id and re.fullmatch(r"\d{1,9}\.\d{1,18}", last_event_id) else ""
     if last or not tasks.get(job.task).streams:

@@ -63,8 +63,11 @@ def bound(
     *,
     errors: Mapping[str, str] | None = None,
 ) -> TaskForm:
-    """The form filled with these values; an error whose field is no control stands above."""
-    left = dict(errors or {})
+    """The form filled with these values; an error whose field is no control stands above.
+
+    What is wrong with one item (`stop[0]`) stands beside the field that holds it.
+    """
+    left = {name.split("[")[0]: message for name, message in (errors or {}).items()}
 
     def controls(specs: Mapping[str, Field], values: Mapping[str, Any], prefix: str) -> list[Control]:
         return [

@@ -16,6 +16,7 @@ from webapp.jobs import files, queries
 from webapp.jobs.models import File, Job, Status
 
 _TINTS = 5  # steps of the scale on each side
+_STOPPING_S = 15  # for so long what was written until a stop may still come, from its worker or from what it stored
 
 
 def context(job: Job, *, token: str = "") -> dict[str, Any]:
@@ -51,8 +52,8 @@ def file_url(pk: str) -> str:
 
 
 def _is_stopping(job: Job) -> bool:
-    """Whether a worker may still bring what it wrote of a job until it was stopped, a moment ago."""
-    recent = job.finished_at is not None and timezone.now() - job.finished_at < timedelta(seconds=3)
+    """Whether what was written of a job until it was stopped, a moment ago, may still come."""
+    recent = job.finished_at is not None and timezone.now() - job.finished_at < timedelta(seconds=_STOPPING_S)
     return bool(job.status == Status.CANCELLED and job.started_at and recent and tasks.get(job.task).streams)
 
 
@@ -92,7 +93,8 @@ def strip_parts(strip: Strip) -> dict[str, Any]:
         if cell.start > place:
             parts.append({"gap": strip.text[place : cell.start]})
         text = strip.text[cell.start : cell.end]
-        parts.append({"text": text, "tint": tint_class(cell.tint), "detail": cell.detail, "cell": cell})
+        shown = "" if text.strip() else "↵" if "\n" in text else "␣"  # what stands for a blank that can be opened
+        parts.append({"text": text, "blank": shown, "tint": tint_class(cell.tint), "detail": cell.detail, "cell": cell})
         place = cell.end
     if place < len(strip.text):
         parts.append({"gap": strip.text[place:]})

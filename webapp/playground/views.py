@@ -156,7 +156,7 @@ def job_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     spec = tasks.get(job.task)
     if spec.page == PhotoTask.page:
         return photos.show_job(request, job)
-    form = forms.bound(spec, job.content.inputs, job.content.options)
+    form = forms.bound(spec, job.content.inputs, spec.options_again(job.content.options))
     return _page(request, spec, form=form, **panels.context(job, token=request.GET.get("token", "")))
 
 

@@ -1,6 +1,6 @@
 // Writing on: text appears as it is made; a token opens what else it could have been, and a click branches there.
 const one = (selector, root = document) => root.querySelector(selector);
-const form = one("#run");
+const form = () => one("#run");
 
 // Tokens of the texts that are being written, by job: events may come twice (a second attempt, a reconnect).
 let job = null, texts = [], asked = 0;
@@ -44,10 +44,12 @@ document.addEventListener("htmx:afterSettle", () => {
 
 document.addEventListener("strip:show", (event) => {
   const written = event.target.closest("[data-written]"), could = written && one("[data-could]", written);
-  if (!could || event.detail === null) return;
+  if (!could) return;
+  if (event.detail === null) { could.hidden = true; return; }
   const cell = event.target.querySelectorAll(".cell")[event.detail];
   const step = Number(cell.dataset.step), tokens = JSON.parse(written.dataset.tokens);
   const before = tokens.slice(0, step).map((token) => token.text).join("");
+  const prompt = one("#result [data-prompt]")?.dataset.prompt ?? "";
   const choices = tokens[step].top.filter((entry) => entry.text !== tokens[step].text && !/[∎\ufffd]/.test(entry.text));
   could.hidden = !choices.length;
   one("[data-choices]", could).replaceChildren(...choices.map((entry) => {
@@ -55,20 +57,41 @@ document.addEventListener("strip:show", (event) => {
     button.type = "button";
     button.className = "chip";
     button.dataset.branch = before + entry.text;
-    button.textContent = `${entry.text.replaceAll("\n", "↵").trim() || "␣"} ${Math.round(entry.prob * 100)} %`;
+    button.textContent = `${label(prompt + before, entry.text)} ${Math.round(entry.prob * 100)} %`;
     return button;
   }));
 });
 
+// As people read it: a blank as a sign, what goes on with the word before it behind dots.
+function label(before, text) {
+  const word = text.replaceAll("\n", "↵").trim();
+  return /[\p{L}\p{N}]$/u.test(before) && /^[\p{L}\p{N}]/u.test(text) ? `…${word}` : word || "␣";
+}
+
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-branch], [data-continue], [data-again]");
-  if (!button || !form) return;
-  const prompt = one("#result [data-prompt]")?.dataset.prompt ?? "";
-  form.elements.prompt.value = prompt + (button.dataset.branch ?? button.dataset.continue ?? "");
-  if (form.elements["option-seed"]) form.elements["option-seed"].value = "";
-  form.dispatchEvent(new Event("input", { bubbles: true }));
-  form.requestSubmit();
+  const button = event.target.closest("[data-branch], [data-continue], [data-again], [data-keep-seed]");
+  const target = form(), prompt = target?.elements.prompt, seed = target?.elements["option-seed"];
+  if (!button || !prompt) return;
+  const text = (one("#result [data-prompt]")?.dataset.prompt ?? "") + (button.dataset.branch ?? button.dataset.continue ?? "");
+  prompt.value = [...text].slice(-Number(prompt.dataset.max)).join(""); // only its end is read in any case
+  if (seed) seed.value = button.dataset.keepSeed ?? "";
+  target.dispatchEvent(new Event("input", { bubbles: true }));
+  target.requestSubmit();
   one("#result").scrollIntoView({ block: "nearest" });
+});
+
+// An example's seed is for its own beginning: another one is to go on otherwise.
+let lent = null;
+document.addEventListener("click", (event) => {
+  const chip = event.target.closest("[data-example]");
+  if (chip) lent = String(JSON.parse(chip.dataset.options).seed ?? "");
+});
+document.addEventListener("input", (event) => {
+  const seed = form()?.elements["option-seed"];
+  if (event.target === seed) lent = null;
+  if (lent === null || event.target !== form()?.elements.prompt) return;
+  if (seed?.value === lent) seed.value = "";
+  lent = null;
 });
 
 document.querySelectorAll("[data-writing-actions]").forEach((hidden) => { hidden.hidden = false; });

@@ -8,8 +8,10 @@ from django.template import Library
 from django.templatetags.static import static
 from django.urls import reverse
 
+from mlcore import task as tasks
 from mlcore.fields import Choice
 from mlcore.task import Task
+from webapp.jobs.models import Job
 from webapp.playground.panels import duration, own_template, strip_parts
 
 register = Library()
@@ -49,6 +51,12 @@ def choice_title(task: Task, option: str, value: str) -> str:
 def choice_title_of(field: Choice, value: str) -> str:
     """The title of one of a field's choices."""
     return field.choices.get(value, value)
+
+
+@register.simple_tag
+def question_about(job: Job) -> str:
+    """What is asked under an answer."""
+    return tasks.get(job.task).question
 
 
 @register.filter
