@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=Path, metavar="OUTPUT.jsonl")
     command.set_defaults(run=_predict)
 
-    command = commands.add_parser("train", help="train a bundle with the committed recipe")
+    command = commands.add_parser("train", help="train a bundle with the committed recipe, on the CPU")
     command.add_argument("task")
     command.add_argument("--variant")
     _add_data(command)
@@ -75,7 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     command.add_argument("--init", type=Path, metavar="BUNDLE", help="start from a bundle's weights")
     command.add_argument("--seed", type=int, default=1)
-    command.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
     command.set_defaults(run=_train)
 
     command = commands.add_parser("evaluate", help="print the scores of a bundle on a labelled split")
@@ -239,7 +238,6 @@ def _train(options: argparse.Namespace) -> int:
         resume=options.resume,
         init=options.init,
         seed=options.seed,
-        device=options.device,
     )
     run.begin()
     print(recipe(spec.name).train(run))

@@ -236,8 +236,9 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
-        "webapp": {"level": "INFO"},
-        "mlcore": {"level": "INFO"},
+        # the product's own records: few, and worth reading, unless less is asked for
+        "webapp": {"level": "INFO" if LOG_LEVEL == "WARNING" else LOG_LEVEL},
+        "mlcore": {"level": "INFO" if LOG_LEVEL == "WARNING" else LOG_LEVEL},
         # in place of uvicorn's own format and levels
         "uvicorn": {"handlers": ["console"], "propagate": False, "level": LOG_LEVEL},
         "uvicorn.access": {"handlers": [], "propagate": False},

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -32,7 +31,6 @@ class Run:
     resume: bool = False
     init: Path | None = None  # a bundle whose weights the run starts from
     seed: int = 1
-    device: str = "auto"
 
     @property
     def folder(self) -> Path:
@@ -40,16 +38,9 @@ class Run:
         return checkpoint_root() / f"{self.task}-{self.variant}-{self.size}"
 
     @property
-    def torch_device(self) -> torch.device:
-        """The device asked for; `auto` is the first GPU where there is one."""
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    @property
     def command(self) -> str:
-        """The line that repeats this run, for the card."""
-        init = f" --init {self.init}" if self.init else ""
+        """The line that repeats this run, for the card. That says what BUNDLE was: its path may name a newer one."""
+        init = " --init BUNDLE" if self.init else ""
         return (
             f"python -m mlcore train {self.task} --variant {self.variant} --data DIR "
             f"--size {self.size} --seed {self.seed}{init} --out OUT"
@@ -105,7 +96,7 @@ class Run:
         return partial(tqdm, desc=description, mininterval=10, smoothing=0.05)
 
     def record(self, name: str, seconds: float) -> None:
-        """Write a stage's time, all its sittings together, into the run's ledger: the card says what it took."""
+        """Write a stage's time, all its resumed parts together, into the run's ledger: the card says what it took."""
         path = self.folder / "seconds.json"
         ledger = json.loads(path.read_text()) if path.exists() else {}
         ledger[name] = round(seconds, 1)

@@ -1,4 +1,4 @@
-"""One training loop for every recipe: schedule, clipping, averaging, evaluation, checkpoints, log."""
+"""One training loop for every recipe, on the CPU: schedule, clipping, averaging, evaluation, checkpoints, log."""
 
 from __future__ import annotations
 
@@ -85,13 +85,11 @@ class Trainer:
         evaluate: Callable[[nn.Module], dict[str, float]],
         monitor: str,
         folder: Path,
-        device: torch.device | None = None,
         groups: Sequence[tuple[Sequence[nn.Parameter], float, int]] | None = None,
         progress: Callable[[Iterable[int]], Iterable[int]] = iter,
         keep_first: bool = False,
     ) -> None:
-        self.device = device or torch.device("cpu")
-        self.model = model.to(self.device)
+        self.model = model
         self.settings = settings
         self.batches = batches
         self.loss = loss
@@ -111,7 +109,7 @@ class Trainer:
         self.average: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.state = _Progress()
-        self.bfloat16 = self.device.type == "cuda" or has_fast_bfloat16()
+        self.bfloat16 = has_fast_bfloat16()
 
     @property
     def checkpoint(self) -> Path:
@@ -169,7 +167,7 @@ class Trainer:
             for parameter in parameters:  # whose gradients, not yet wanted, would cost time
                 parameter.requires_grad_(state.step >= first)
         self.model.train()
-        with torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
+        with torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else nullcontext():
             loss = self.loss(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -233,7 +231,7 @@ class Trainer:
             for name in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
                 kind, _, rest = name.partition(".")
                 if kind in kinds:
-                    kinds[kind][rest] = file.get_tensor(name).to(self.device)
+                    kinds[kind][rest] = file.get_tensor(name)
             random = file.get_tensor("random")
         self.model.load_state_dict(kinds["model"])
         self.average, self.best = kinds["average"], kinds["best"]
@@ -248,4 +246,4 @@ class Trainer:
             index, _, what = name.partition(".")
             state.setdefault(int(index), {})[what] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        torch.set_rng_state(random.cpu())
+        torch.set_rng_state(random)

@@ -205,14 +205,18 @@ def test_windows_text_is_read(read: Callable) -> None:
 
 def test_a_file_is_damaged_at_any_byte_and_nothing_crashes(read: Callable) -> None:
     data = word()
+    refused = written = 0
     for place in range(0, len(data), max(1, len(data) // 150)):
         broken = bytearray(data)
         broken[place] ^= 0xFF
         try:
             found = read("a.docx", bytes(broken))
             found.write(list(found.units))
+            written += 1
         except InvalidInput:
-            pass
+            refused += 1
+    assert refused > 20
+    assert written, "a byte that is not read harms nothing"
 
 
 def opendocument(body: str) -> bytes:
@@ -285,14 +289,13 @@ def test_nested_lists_are_text_and_fences_close_by_their_own_kind(read: Callable
 
 
 def test_a_page_that_is_no_html_is_refused_in_words(read: Callable) -> None:
-    try:
+    with pytest.raises(InvalidInput, match="HTML"):
         read("a.html", "<![foo[bar]]><p>Text</p>")
-    except InvalidInput as error:
-        assert "HTML" in error.message
 
 
-def test_large_markdown_is_read_in_time(read: Callable) -> None:
-    assert read("a.md", "text\n\n" + "```a\n" * 100_000).units is not None
+@pytest.mark.timeout(60)
+def test_large_markdown_is_read(read: Callable) -> None:
+    assert [unit.strip() for unit in read("a.md", "text\n\n" + "```a\n" * 100_000).units] == ["text"]
 
 
 def test_words_that_word_itself_cut_are_whole(read: Callable) -> None:

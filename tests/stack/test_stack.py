@@ -245,3 +245,36 @@ def test_texts_that_are_being_written_survive_a_killed_worker(tiny_stack: Stack)
     assert found[0]["output"]["generated_text"] == expected
     with web.stream("GET", tiny_stack.url + found[1]["urls"]["events"]) as answer:
         assert "event: done" in "".join(answer.iter_text())
+
+
+def test_a_reader_that_comes_back_hears_what_it_missed_and_nothing_twice(tiny_stack: Stack) -> None:
+    body = {"task": "text-generation", "inputs": {"prompt": "The fog"}, "options": {"seed": 1, "max_new_tokens": 400}}
+    job = web.post(f"{tiny_stack.url}/api/v1/jobs", json=body, timeout=40).json()
+    url = tiny_stack.url + job["urls"]["events"]
+    before, last = hear(url, deltas=2)
+    assert before, "it was heard while it was written"
+    assert last
+    after, _ = hear(url, last=last)
+    output = tiny_stack.finish(job)["output"]
+    assert not before.keys() & after.keys()
+    assert [({**before, **after})[place] for place in range(400)] == [token["text"] for token in output["tokens"]]
+
+
+def hear(url: str, *, deltas: int = 0, last: str = "") -> tuple[dict[int, str], str]:
+    """Tokens by their place, and the last id, of a job's events: so many deltas of them, or all."""
+    found: dict[int, str] = {}
+    event, heard = "", 0
+    with web.stream("GET", url, headers={"Last-Event-ID": last} if last else {}, timeout=60) as answer:
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                event = value
+            elif name == "id":
+                last = value
+            elif name == "data" and event == "delta":
+                part = json.loads(value)["part"]
+                found |= dict(enumerate((token["text"] for token in part["tokens"]), part["start"]))
+                heard += 1
+                if deltas and heard >= deltas and last:
+                    break
+    return found, last

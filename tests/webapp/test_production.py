@@ -40,7 +40,7 @@ GOOD_KEY = "k3y" * 10 + "abcdefghijklmnopqrstuvwxyz"
 
 
 def example() -> dict[str, str]:
-    """The production example with the two places filled in that it asks to be filled in."""
+    """The production example with both secrets filled in; its host names stay the example's."""
     text = (ROOT / "deploy" / "production.env").read_text()
     values = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
     return values | {"SECRET_KEY": GOOD_KEY, "POSTGRES_PASSWORD": "p"}

@@ -21,6 +21,8 @@ from webapp.jobs.models import TERMINAL, Batch, Job, JobContent
 LONGEST_S = 600.0  # then the browser connects again, with Last-Event-ID
 LOOK_S = 2.0  # the same for who waits for the end only: looking costs the database a connection
 _TOLD = ("delta", "progress", "rewind")
+PING_S = 15.0  # between comments, which nobody reads: proxies cut what says nothing
+_PING = ": still here\n\n"
 BEAT_S = 1.0  # how often the row is looked at: a place in the queue moves, or Redis is silent
 
 
@@ -76,7 +78,7 @@ async def follow_jobs(
     `known` are parts of answers, by job and place, that are told first. The rows are looked at once a second and when
     an event says that they changed; where Redis is silent, what grows is told from the rows.
     """
-    end, look = time.monotonic() + LONGEST_S, 0.0
+    end, look, ping = time.monotonic() + LONGEST_S, 0.0, time.monotonic() + PING_S
     open_jobs = {str(pk) for pk in jobs}
     told: dict[str, dict[str, Any]] = {}
     parts = dict(known or {})
@@ -87,6 +89,9 @@ async def follow_jobs(
         while open_jobs and time.monotonic() < end:
             if time.monotonic() >= look:
                 look = time.monotonic() + BEAT_S
+                if look > ping:
+                    ping = look + PING_S
+                    yield _PING
                 now = await sync_to_async(_snapshot)([UUID(pk) for pk in open_jobs])
                 over = {pk for pk in open_jobs if pk not in now or now[pk]["status"] in TERMINAL}
                 while over and (rest := await listener.wait(0.001)):  # what came before the end is told before it
@@ -120,7 +125,7 @@ def _heard(found: list[tuple[str, str, str, Any]]) -> list[str]:
 
 async def follow_batch(batch: Batch) -> AsyncIterator[str]:
     """`progress` of a batch as it changes, then `done`."""
-    end = time.monotonic() + LONGEST_S
+    end, ping = time.monotonic() + LONGEST_S, time.monotonic() + PING_S
     progress: Callable[..., Any] = sync_to_async(queries.batch_progress)
     told: dict[str, Any] = {}
     yield "retry: 1000\n\n"
@@ -132,6 +137,9 @@ async def follow_batch(batch: Batch) -> AsyncIterator[str]:
         if now["done"] >= now["total"]:
             yield sse("done", now)
             return
+        if time.monotonic() > ping:
+            ping = time.monotonic() + PING_S
+            yield _PING
         await asyncio.sleep(BEAT_S / 2)
 
 

@@ -1,5 +1,7 @@
-"""Everything of an installation in one file, and back: rows, uploads, bundles.
+"""An installation in one file, and back: rows, uploads, bundles.
 
+Left out are the record of actions in the admin, sessions (everybody signs in again) and the secret key: without the old
+one, links to jobs that nobody owns open no more.
 Rows are Django's own serialisation (a line an object), so a backup of SQLite can be restored into PostgreSQL and back.
 """
 

@@ -1,10 +1,11 @@
-"""What runs by the clock: nothing is lost, nothing is kept longer than it may be."""
+"""What runs by the clock: nothing is lost; jobs, operations and sessions are kept no longer than they may be."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from django.conf import settings
+from django.core.management import call_command
 from django.utils import timezone
 
 from webapp.jobs import claims, events, files, halves, journal, operations, services
@@ -42,7 +43,10 @@ def _give_up(job: Job) -> None:
 
 
 def delete_old() -> int:
-    """Erase what is older than RETENTION_DAYS; returns the number of jobs."""
+    """Erase what is older than RETENTION_DAYS; returns the number of jobs.
+
+    Operations go too: their results quote what people sent. What people said of answers (`Feedback`) stays.
+    """
     limit = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
     total = 0
     while ids := list(Job.objects.filter(created_at__lt=limit).values_list("pk", flat=True)[:500]):
@@ -50,6 +54,8 @@ def delete_old() -> int:
         Job.objects.filter(pk__in=ids).delete()
         events.forget(ids)
     Batch.objects.filter(created_at__lt=limit).delete()
+    Operation.objects.filter(finished_at__lt=limit).delete()
+    call_command("clearsessions", verbosity=0)
     while found := list(files.orphans(limit)):
         files.erase(found)
     return total
