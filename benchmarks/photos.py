@@ -26,13 +26,6 @@ TASKS = ("image-captioning", "image-tagging")
 SIDE = (1600, 1200)  # pixels: what a phone sends, made smaller by a messenger
 
 
-def shipped() -> bool:
-    """Whether the bundles of both tasks are there."""
-    from mlcore import bundle
-
-    return set(TASKS) <= {path.parent.name for path in bundle.shipped()}
-
-
 def make_photo(seed: int) -> bytes:
     """A JPEG of about 300 kB with colour, edges and grain; no two alike."""
     generator = random.Random(seed)

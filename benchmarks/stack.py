@@ -159,12 +159,9 @@ def measure(seconds: int = 20) -> dict[str, Any]:
             found["second_start_s"] = round(product.start_s, 1)
             for users, words in ((1, 20), (1, 200), (64, 20), (64, 200)):
                 found[f"{users} users, {words} words"] = product.load(users, seconds, words)
-            if photos.shipped():
-                found["photo_ms"] = photos.through(product.url)
-            if generation.shipped():
-                found["generation"] = generation.through(product.url)
-            if translation.shipped():
-                found["translation_ms"] = translation.through(product.url)
+            found["photo_ms"] = photos.through(product.url)
+            found["generation"] = generation.through(product.url)
+            found["translation_ms"] = translation.through(product.url)
             found["memory_mb"] = product.memory_mb()
             found["web_has_torch"] = product.web_has_torch()
         with running(state, MAX_BATCH_SIZE="1") as product:

@@ -32,13 +32,6 @@ def sentence(generator: random.Random) -> str:
     return f"{' '.join(parts)}, and {generator.choice(_SUBJECTS).lower()} {generator.choice(_VERBS)} it."
 
 
-def shipped() -> bool:
-    """Whether the bundle is there."""
-    from mlcore import bundle
-
-    return TASK in {path.parent.name for path in bundle.shipped()}
-
-
 @contextmanager
 def _timed(spent: dict[str, float], owner: Any, method: str, name: str) -> Iterator[None]:
     """Add up the time inside a method while the block runs."""

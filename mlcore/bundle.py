@@ -3,7 +3,7 @@
 config.json          format, task, variant, version, model, config, preprocessing, licence, tensors, digests
 weights.safetensors  float32, float16, or int8 with a float32 `NAME::scale` a row
 examples.json        the bundle's own self-test: inputs, options, outputs and a tolerance
-metrics.json card.md and what the task needs (tokenizer.model, labels.txt ...)
+metrics.json card.md and what the task needs (tokenizer.model, labels.json, words.txt ...)
 """
 
 from __future__ import annotations

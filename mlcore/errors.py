@@ -1,5 +1,7 @@
 """The errors a caller may see; every message is a sentence that says what to do."""
 
+NEUTRAL = "The model could not answer this. The fault is ours and has been logged."  # where it is neither's matter
+
 
 class MLCoreError(Exception):
     """Base class of everything mlcore raises on purpose."""

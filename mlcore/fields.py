@@ -73,7 +73,6 @@ class Text(Field):
 
     max_length: int = 20_000
     allow_blank: bool = False
-    multiline: bool = True
 
     def check(self, name: str, value: Any) -> str:
         """Refuse what is no text, blank, too long, or cannot be stored and shown."""

@@ -14,7 +14,7 @@ from mlcore import models, task
 from mlcore.batching import collate, to_device
 from mlcore.bundle import Bundle
 from mlcore.engine import Engine, Failed, Final
-from mlcore.errors import BundleError, InvalidInput
+from mlcore.errors import NEUTRAL, BundleError, InvalidInput
 from mlcore.task import JSON, Item, Task
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, InvalidInput):
         return {"field": error.field, "message": error.message}
     logger.error("a row failed", exc_info=error)
-    return {"field": None, "message": "The model could not answer this. The fault is ours and has been logged."}
+    return {"field": None, "message": NEUTRAL}
 
 
 def _split_request(request: Any, options: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -192,7 +192,7 @@ def test_a_version_that_answered_is_kept_while_its_job_is(
     registry.activate(second)
     job = send()
     run_jobs()
-    registry.roll_back(TASK, "en")
+    registry.activate(registry.before(TASK, "en"), kind=Activation.Kind.ROLL_BACK)
     assert "cannot be deleted" in decide(operator, second.pk, "remove")
     assert registry.bundle_path(second).is_dir()
     assert "came with the project" in decide(operator, version.pk, "remove")

@@ -10,7 +10,7 @@ import pytest
 from django.db import DatabaseError
 from django.utils import timezone
 
-from mlcore.errors import InvalidInput
+from mlcore.errors import NEUTRAL, InvalidInput
 from webapp.jobs import answers, claims, queries, services, upkeep
 from webapp.jobs.models import Batch, Job, Status, Worker
 from webapp.jobs.owners import Owner
@@ -144,7 +144,7 @@ def test_one_poisonous_input_burns_no_neighbour(server: Server, run_jobs: Callab
     run_jobs()
     found = [reload(job) for job in jobs]
     assert [job.status == Status.SUCCEEDED for job in found] == [i != 3 for i in range(8)]
-    assert found[3].content.error_message == services.NEUTRAL
+    assert found[3].content.error_message == NEUTRAL
 
 
 def test_a_damaged_bundle_is_refused_by_name_and_healed_by_a_new_install(

@@ -40,7 +40,8 @@ def test_the_first_version_answers_and_a_newer_shipped_one_takes_over(shipped: d
     services.sync_shipped(shipped[2])
     assert active().endswith("@2")
     assert [a.kind for a in Activation.objects.order_by("pk")] == ["first", "upgrade"]
-    assert services.roll_back(TASK, "en").version.version == 1
+    services.activate(services.before(TASK, "en"), kind=Activation.Kind.ROLL_BACK)
+    assert active().endswith("@1")
     services.sync_shipped(shipped[2])
     assert active().endswith("@1"), "a person made the last switch"
 
@@ -89,7 +90,7 @@ def test_there_is_one_active_version_at_most(shipped: dict[int, Path]) -> None:
 def test_without_an_earlier_version_there_is_no_way_back(shipped: dict[int, Path]) -> None:
     services.sync_shipped(shipped[1])
     with pytest.raises(BundleError, match="no earlier version"):
-        services.roll_back(TASK, "en")
+        services.before(TASK, "en")
 
 
 def test_nothing_installed_is_said() -> None:

@@ -42,7 +42,7 @@ def download_file(request: HttpRequest, file_id: str, token: str = "") -> FileRe
     "/jobs/{uuid:job_id}/feedback", response={201: FeedbackOut, **REFUSALS}, tags=["jobs"], summary="Propose better"
 )
 def propose(request: HttpRequest, job_id: UUID, payload: FeedbackIn, token: str = "") -> tuple[int, dict[str, Any]]:
-    """What the answer, or one part of it, should have been; administrators review it."""
+    """What the answer, or one part of it, should have been; operators review it."""
     job = open_job(request, job_id)
     stored = feedback.propose(job, payload.theirs, part=payload.part, owner=caller(request))
     return 201, {"part": stored.part, "ours": stored.ours, "theirs": stored.theirs}

@@ -13,8 +13,8 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from mlcore import task as tasks
-from mlcore.errors import BundleError, InvalidInput
-from webapp.jobs import files, operations, services
+from mlcore.errors import NEUTRAL, BundleError, InvalidInput
+from webapp.jobs import files, operations
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import Job, Operation, Status
 from webapp.registry.models import ModelVersion
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Load = Callable[[ModelVersion], "Predictor"]
 Steps = Generator[tuple[int, int], None, dict[str, Any]]
-Asking = Generator[tuple[int, int], None, "list[Answer]"]
 _WINDOW = 16  # requests of a step: a cancel takes effect behind it
 _SHOWN = 50  # differences that are listed
 MOST_ROWS = 20_000
@@ -69,7 +68,7 @@ def to_its_end(operation: Operation, load: Load, heartbeat: Heartbeat, *, is_sto
         operations.fail(operation, str(error))
     except Exception:
         logger.exception("operation %s failed", operation.pk)
-        operations.fail(operation, services.NEUTRAL)
+        operations.fail(operation, NEUTRAL)
     finally:
         heartbeat.end_step()
 

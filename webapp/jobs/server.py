@@ -1,4 +1,4 @@
-"""What a worker process does: claim jobs, run them in batches, store answers. The only door to torch."""
+"""What a worker process does: claim jobs, run them in batches, store answers. One of the three doors to torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db import DatabaseError
 
 from mlcore import task as tasks
 from mlcore.engine import Failed, Final, Partial
-from mlcore.errors import BundleError, InvalidInput
+from mlcore.errors import NEUTRAL, BundleError, InvalidInput
 from webapp.jobs import answers, claims, events, files, halves, journal, operate, operations, services
 from webapp.jobs.caretaker import Caretaker
 from webapp.jobs.heartbeat import Heartbeat
@@ -215,7 +215,7 @@ class Server:
         except Exception:
             logger.exception("job %s failed in preprocessing", job.pk)
             self.heartbeat.note_error(f"{job.task}: a job failed in preprocessing")
-            self._fail(job, services.NEUTRAL)
+            self._fail(job, NEUTRAL)
         else:
             running.engine.add(job, item)
         finally:
@@ -241,7 +241,7 @@ class Server:
             self._count(job, Status.SUCCEEDED, running.held[job.pk])
         events.publish_many(told)
         for job in lost:
-            self._fail(job, services.NEUTRAL)
+            self._fail(job, NEUTRAL)
         if running.predictor.task.streams:
             for answer in final:
                 if answer.job not in kept and answer.job not in lost:  # stopped while its last token was made
@@ -253,7 +253,7 @@ class Server:
         else:
             logger.error("job %s failed", job.pk, exc_info=error)
             self.heartbeat.note_error(f"{job.task}: {type(error).__name__}")
-            self._fail(job, services.NEUTRAL)
+            self._fail(job, NEUTRAL)
 
     def _fail(self, job: Job, message: str, *, field: str = "") -> None:
         if services.fail(job, message, field=field):

@@ -28,7 +28,6 @@ from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 
 logger = logging.getLogger(__name__)
-NEUTRAL = "The model could not answer this. The fault is ours and has been logged."
 
 
 class QueueFull(MLCoreError):

@@ -151,13 +151,6 @@ def activate(
         )
 
 
-def roll_back(task_name: str, variant: str, *, by: AbstractBaseUser | None = None, reason: str = "") -> Activation:
-    """Switch back to the version that answered before the active one; BundleError where there was none."""
-    switched = activate(before(task_name, variant), kind=Activation.Kind.ROLL_BACK, by=by, reason=reason)
-    assert switched is not None, "the previous version cannot be the active one"
-    return switched
-
-
 def before(task_name: str, variant: str) -> ModelVersion:
     """The version that answered before the active one; BundleError where there was none."""
     last = Activation.objects.filter(

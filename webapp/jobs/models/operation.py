@@ -11,7 +11,7 @@ from webapp.registry.models import ModelVersion
 
 
 class Operation(Claimable):
-    """What an administrator asked a worker to do with a version; a row like a job."""
+    """What an operator asked a worker to do with a version; a row like a job."""
 
     class Kind(models.TextChoices):
         """What is done."""

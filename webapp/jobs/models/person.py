@@ -12,7 +12,7 @@ from webapp.registry.models import ModelVersion
 
 
 class Feedback(Owned):
-    """What somebody thinks of an answer, or a better one, for administrators to review; outlives the job, not its
+    """What somebody thinks of an answer, or a better one, for operators to review; outlives the job, not its
     erasure."""
 
     class Review(models.TextChoices):

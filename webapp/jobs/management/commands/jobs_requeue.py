@@ -1,6 +1,7 @@
 """manage.py jobs_requeue: run finished jobs again."""
 
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -10,7 +11,7 @@ from webapp.jobs.models import TERMINAL, Job, Status
 
 
 class Command(BaseCommand):
-    """Requeue failed or cancelled jobs, or single ones."""
+    """Requeue jobs that are over, the failed ones unless another status is named, or single ones."""
 
     help = "Run jobs again from the start: the failed ones of a task, or those named by their ids."
 
@@ -24,6 +25,11 @@ class Command(BaseCommand):
         """Say how many were queued."""
         if task and task not in tasks.names():
             raise CommandError(f"There is no task {task!r}. Known: {', '.join(tasks.names())}.")
+        for wanted in ids:
+            try:
+                UUID(wanted)
+            except ValueError as error:
+                raise CommandError(f"{wanted!r} is no job's id. An id looks like {UUID(int=0)}.") from error
         rows = Job.objects.filter(pk__in=ids) if ids else Job.objects.filter(status=status)
         if task:
             rows = rows.filter(task=task)
