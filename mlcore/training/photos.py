@@ -48,7 +48,7 @@ class Photo:
 
 def _need(path: Path) -> Path:
     if not path.exists():
-        raise InvalidInput("data", f"{path} is missing. The recipe's docstring names what the data folder holds.")
+        raise InvalidInput("data", f"{path} is missing. mlcore/training/photos.py names what the data folder holds.")
     return path
 
 

@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import DatabaseError
 from django.utils import timezone
 
 from mlcore.errors import NEUTRAL, InvalidInput
 from webapp.jobs import answers, claims, queries, services, upkeep
-from webapp.jobs.models import Batch, Job, Status, Worker
+from webapp.jobs.models import Batch, Job, Operation, Status, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
@@ -216,6 +217,18 @@ def test_what_is_old_is_deleted(settings: Any, run_jobs: Callable[[], None]) -> 
     assert list(Job.objects.values_list("pk", flat=True)) == [new.pk]
     assert not Batch.objects.exists()
     assert old.pk
+
+
+def test_what_quotes_old_answers_goes_with_them(settings: Any) -> None:
+    past = timezone.now() - timedelta(days=settings.RETENTION_DAYS + 1)
+    done, recent = (
+        Operation.objects.create(kind=Operation.Kind.CHECK, label=label, queue="slow") for label in ("old", "new")
+    )
+    Operation.objects.filter(pk=done.pk).update(finished_at=past, status=Status.SUCCEEDED)
+    Session.objects.create(session_key="k", session_data="", expire_date=past)
+    upkeep.delete_old()
+    assert list(Operation.objects.values_list("pk", flat=True)) == [recent.pk]
+    assert not Session.objects.exists()
 
 
 def test_a_job_that_is_too_slow_is_ended(server: Server, run_jobs: Callable[[], None], monkeypatch: Any) -> None:

@@ -79,6 +79,23 @@ def test_what_came_before_the_end_is_told_before_it(job: Job, monkeypatch: pytes
     assert [data["part"]["start"] for name, data in found if name == "delta"] == [3, 4, 5]
 
 
+def test_a_stream_without_news_says_that_it_is_there(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PING_S", 0.0)
+    monkeypatch.setattr(_Listener, "script", [], raising=False)
+
+    async def two_comments() -> list[str]:
+        found: list[str] = []
+        async for part in streams.follow_jobs([job.pk]):
+            found += [part] * part.startswith(":")
+            if len(found) == 2:
+                return found
+        return found
+
+    comments = async_to_sync(two_comments)()
+    assert len(comments) == 2
+    assert all(comment.endswith("\n\n") for comment in comments), "readers of events skip such lines"
+
+
 def test_the_row_is_not_read_for_every_token(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BEAT_S", 30.0)
     looks: list[int] = []
