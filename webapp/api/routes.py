@@ -33,6 +33,7 @@ from webapp.api.schemas import (
     batch_json,
     job_json,
 )
+from webapp.jobs import events as event_log
 from webapp.jobs import services
 from webapp.jobs.models import Batch, Job, Status
 from webapp.registry.models import ModelVersion
@@ -181,7 +182,7 @@ def job_events(
     """
     job = open_job(request, job_id)
     last = last_event_id if last_event_id and re.fullmatch(r"\d{1,9}\.\d{1,18}", last_event_id) else ""
-    if last or not tasks.get(job.task).streams:
+    if not tasks.get(job.task).streams or (last and event_log.holds(job.pk, last)):
         return streams.stream(streams.follow_jobs([job.pk], last=last))
     # the row's own partial first: the events may have been lost with Redis
     known = (job.content.partial or {}).get("parts", {})

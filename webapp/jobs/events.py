@@ -62,6 +62,15 @@ def forget(jobs: list[UUID]) -> None:
         logger.warning("streams of erased jobs stay until they expire: Redis does not answer")
 
 
+def holds(job: UUID, event_id: str) -> bool:
+    """Whether a job's stream still has an event: else what came behind it may be lost with it."""
+    entry = event_id.replace(".", "-")
+    try:
+        return bool(connection().xrange(key(job), min=entry, max=entry, count=1))
+    except redis.RedisError:
+        return False
+
+
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
 
