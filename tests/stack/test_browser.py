@@ -321,3 +321,30 @@ def test_a_story_is_begun_stopped_branched_and_still_there(
     expect(page.locator('output[for="option-temperature"]')).to_have_text("0.5")
     page.click("[data-again]")
     page.wait_for_url(lambda url: url != address)
+
+
+def test_a_person_makes_a_key_for_a_program_and_ends_it(
+    tiny_stack: Stack, page: Page, request: pytest.FixtureRequest
+) -> None:
+    name = f"anna-{request.node.callspec.id}"
+    person = (
+        f"from django.contrib.auth.models import User; User.objects.create_user({name!r}, password='a long phrase')"
+    )
+    tiny_stack.manage("shell", "-c", person)
+    page.goto(f"{tiny_stack.url}/account/")
+    page.fill("[name=username]", name)
+    page.fill("[name=password]", "a long phrase")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    page.fill("#key-name", "a script that reads the news every morning")
+    page.fill("#daily_limit", "1000")
+    page.get_by_role("button", name="Make a key").click()
+    key = page.locator("#made-title ~ pre code").inner_text()
+    answer = page.request.get(f"{tiny_stack.url}/api/v1/limits", headers={"Authorization": f"Bearer {key}"})
+    assert answer.ok
+    clean(page)
+    shoot(page, "account", request)
+    page.get_by_role("button", name="Revoke the key").click()
+    expect(page.locator("table")).to_contain_text("revoked")
+    answer = page.request.get(f"{tiny_stack.url}/api/v1/limits", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status == 401
