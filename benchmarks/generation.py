@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
         started = time.perf_counter()
         engine.step()
         taken.append(1000 * (time.perf_counter() - started))
-        held.append(sum(part.nbytes for layer in getattr(engine, "state", []) for part in layer))
+        held.append(engine.state_bytes if isinstance(engine, generation.TokenEngine) else 0)
     places = (10, min(900, len(taken) - 9))
     late = {str(place): round(statistics.median(taken[place - 8 : place + 8]), 2) for place in places}
     return {

@@ -1,8 +1,9 @@
 """Continuous batching for a recurrent language model: rows join and leave between any two tokens.
 
 An RNN's state has a fixed size, so a finished row's place is taken by the next waiting one at once, and a token costs
-the same however long its text is. Token n of a continuation is drawn from (seed, continuation, n) alone: the same
-request gives the same text alone, in a batch, or taken up again after a crash.
+the same however long its text is (a cache, where the model has one, fills up to a fixed size of its own). Token n of a
+continuation is drawn from (seed, continuation, n) alone: the same request gives the same text alone, in a batch, or
+taken up again after a crash.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcore.engine import Engine, Event, Failed, Final, Partial
+from mlcore.models.continuous_cache import Cache
 from mlcore.predictor import Predictor
 from mlcore.sampling import draw
 from mlcore.task import JSON, Item
@@ -61,6 +63,7 @@ class _Lane:
     tokens: list[int]  # to be read before the next one is made; the last of them is read by that step itself
     read: int = 0
     state: list[tuple[Tensor, Tensor]] | None = None  # of each layer h and c (1, 1, H), once something was read
+    cache: Cache | None = None  # of one row, where the model has one
 
     @classmethod
     def of(cls, text: Continuation, options: Mapping[str, Any]) -> _Lane:
@@ -84,6 +87,13 @@ class TokenEngine(Engine[Key]):
         self.lanes: list[tuple[Key, _Lane]] = []
         self.state: list[tuple[Tensor, Tensor]] = []
         self.last: Tensor | None = None  # (N,)
+        self.cache: Cache | None = None
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory of the running rows' states."""
+        cached = (self.cache.keys, self.cache.ids) if self.cache else ()
+        return sum(part.nbytes for part in (*(part for layer in self.state for part in layer), *cached))
 
     def add(self, key: Key, item: Item) -> None:
         """Put a row into the batch; its prompt is read at the next step."""
@@ -149,7 +159,7 @@ class TokenEngine(Engine[Key]):
         if lane.is_read:
             for other, twin in self.waiting[1:]:
                 if other == key and twin.tokens == lane.tokens:
-                    twin.read, twin.state = lane.read, lane.state
+                    twin.read, twin.state, twin.cache = lane.read, lane.state, lane.cache
             joining = [(other, twin) for other, twin in self.waiting if twin.is_read]
             self.waiting = [(other, twin) for other, twin in self.waiting if not twin.is_read]
             for other, twin in joining:
@@ -162,9 +172,14 @@ class TokenEngine(Engine[Key]):
         device = self.predictor.device
         model: Any = self.predictor.model
         piece = lane.tokens[lane.read : min(lane.read + READ_AT_ONCE, len(lane.tokens) - 1)]
+        if lane.cache is None and model.config.cache:
+            lane.cache = Cache.empty(model.config.cache, 1, model.config.embed_dim, device=device)
         if piece:
             tokens = torch.tensor([piece], device=device)
-            _, lane.state = model(tokens, torch.full_like(tokens, lane.text.voice), lane.state)
+            hidden, lane.state = model(tokens, torch.full_like(tokens, lane.text.voice), lane.state)
+            if lane.cache:
+                following = lane.tokens[lane.read + 1 : lane.read + 1 + len(piece)]
+                lane.cache.push(hidden, torch.tensor([following], device=device))
             lane.read += len(piece)
         if lane.state is None:
             sizes = [layer.hidden_size for layer in model.layers.layers]
@@ -181,9 +196,11 @@ class TokenEngine(Engine[Key]):
                 for (h, c), (new_h, new_c) in zip(self.state, lane.state, strict=True)
             ]
             self.last = torch.cat([self.last, last])
+            self.cache = self.cache.joined(lane.cache) if self.cache and lane.cache else None
         else:
             self.state, self.last = lane.state, last
-        lane.state = None
+            self.cache = lane.cache.select(torch.zeros_like(last)) if lane.cache else None  # a twin may share it
+        lane.state = lane.cache = None
         self.lanes.append((key, lane))
 
     def _advance(self) -> list[tuple[Key, Event]]:
@@ -193,6 +210,8 @@ class TokenEngine(Engine[Key]):
         voices = torch.tensor([lane.text.voice for _, lane in self.lanes], device=self.last.device)
         hidden, self.state = model(self.last[:, None], voices[:, None], self.state)
         logits = model.logits(hidden[:, 0]).float()  # (N, V)
+        if self.cache:
+            logits = self.cache.mixed(logits, hidden[:, 0])
         log_p = logits.log_softmax(dim=-1)
         top = log_p.topk(TOP, dim=-1)
         likeliest = zip(top.indices.tolist(), top.values.exp().tolist(), strict=True)
@@ -220,6 +239,8 @@ class TokenEngine(Engine[Key]):
             lane.recent = [*lane.recent[-255:], token]
             chosen.append(token)
         self.last = torch.tensor(chosen, device=self.last.device)
+        if self.cache:
+            self.cache.push(hidden, self.last[:, None])
         self._keep([not lane.text.finished for _, lane in self.lanes])
         for key, _ in failed:
             self.abort(key)
@@ -235,3 +256,4 @@ class TokenEngine(Engine[Key]):
         self.lanes = [lane for lane, keep in zip(self.lanes, kept, strict=True) if keep]
         self.state = [(h.index_select(1, rows), c.index_select(1, rows)) for h, c in self.state]
         self.last = self.last.index_select(0, rows)
+        self.cache = self.cache.select(rows) if self.cache else None

@@ -2,6 +2,7 @@
 
 AWD-LSTM (Merity et al. 2018, https://arxiv.org/abs/1708.02182): dropout masks shared over time, DropConnect on the
 recurrent weights, the last layer as wide as the tied embedding. A voice is a vector added to every token's embedding.
+Beside it, not trained, may stand a continuous cache.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcore.generation import TokenEngine as Engine
+from mlcore.models.continuous_cache import CacheConfig
 from mlcore.models.recurrent import LockedDropout, WeightDropLSTM, project
 
 __all__ = ["Config", "Engine", "Model"]
@@ -31,6 +33,14 @@ class Config:
     embed_dropout: float = 0.1
     dropout: float = 0.15  # between layers and on the last one's output
     weight_dropout: float = 0.1
+    cache_size: int = 0  # tokens; 0 is no cache
+    cache_share: float = 0.1
+    cache_sharpness: float = 0.4
+
+    @property
+    def cache(self) -> CacheConfig | None:
+        """The cache that its texts have, or that they have none."""
+        return CacheConfig(self.cache_size, self.cache_share, self.cache_sharpness) if self.cache_size else None
 
 
 class Model(nn.Module):

@@ -43,17 +43,19 @@ def measure(predictor: Predictor, data: Path, *, limit: int = 0) -> dict[str, An
     assert isinstance(model, Model)
     tokenizer, voices = predictor.assets.tokenizer, predictor.assets.voices
     found: dict[str, Any] = {"split": "valid", "voices": {}}
-    total, count = 0.0, 0
+    total, uncached, count = 0.0, 0.0, 0
     held = [texts(data, voice, "valid", limit=limit)[0] for voice in voices]
     for voice, text, spent in zip(voices, held, nats_of_texts(model, tokenizer, list(enumerate(held))), strict=True):
-        total, count = total + spent, count + len(text)
+        total, uncached, count = total + spent.nats, uncached + spent.uncached, count + len(text)
         found["voices"][voice] = {
             "characters": len(text),
-            "bits": round(spent / len(text) / float(np.log(2)), 4),
-            "nats": round(spent / len(text), 4),
+            "bits": round(spent.nats / len(text) / float(np.log(2)), 4),
+            "nats": round(spent.nats / len(text), 4),
             "xz": round(8 * len(lzma.compress(text.encode(), preset=9)) / len(text), 3),
         }
     found["bits"] = round(total / count / float(np.log(2)), 4)
+    if model.config.cache:
+        found["bits_uncached"] = round(uncached / count / float(np.log(2)), 4)
     found["characters"] = count
     return found
 
@@ -114,4 +116,6 @@ def table(metrics: dict[str, Any]) -> str:
         for voice, entry in metrics["voices"].items()
     ]
     rows.append(["all, by characters", f"{metrics['characters']:,}", f"{metrics['bits']:.3f}", "", ""])
+    if "bits_uncached" in metrics:
+        rows.append(["the same without the cache", "", f"{metrics['bits_uncached']:.3f}", "", ""])
     return markdown_table(["held-out text", "characters", "bits/char", "xz -9", f"order-{ORDER} n-gram"], rows)

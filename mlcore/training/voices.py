@@ -8,6 +8,7 @@ the voice `reviews`, of which every fiftieth is held out; `lm/tinyshakespeare.*`
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcore.errors import InvalidInput
+from mlcore.models.continuous_cache import Reading
 from mlcore.models.lstm_language_model import Model, State
 from mlcore.subwords import TextTokenizer
 from mlcore.tasks.text_generation import VOICES
@@ -158,11 +160,13 @@ def nats(model: Model, tokenizer: TextTokenizer, text: str, voice: int, *, rows:
     length = -(-(len(ids) - 1) // rows)
     # row r reads its tokens from the last one of row r - 1 on
     streams = [ids[row * length : (row + 1) * length + 1] for row in range(rows)]
-    return sum(nats_of_streams(model, [(voice, stream) for stream in streams if len(stream) > 1]))
+    return sum(
+        found.nats for found in nats_of_streams(model, [(voice, stream) for stream in streams if len(stream) > 1])
+    )
 
 
-def nats_of_texts(model: Model, tokenizer: TextTokenizer, held: Sequence[tuple[int, str]]) -> list[float]:
-    """Negative log-likelihoods of texts (voice, text), each read as one stream, all side by side."""
+def nats_of_texts(model: Model, tokenizer: TextTokenizer, held: Sequence[tuple[int, str]]) -> list[Cost]:
+    """What texts (voice, text) cost, each read as one stream, all side by side."""
     return nats_of_streams(model, [(voice, _ids(tokenizer, text)) for voice, text in held])
 
 
@@ -171,10 +175,19 @@ def _ids(tokenizer: TextTokenizer, text: str) -> list[int]:
     return [tokenizer.encode("\n")[0], *(i for line in text.splitlines(keepends=True) for i in tokenizer.encode(line))]
 
 
-def nats_of_streams(model: Model, streams: Sequence[tuple[int, Sequence[int]]]) -> list[float]:
+@dataclass(frozen=True)
+class Cost:
+    """Negative log-likelihood of a stream in nats: of the model, and of its LSTMs without the cache."""
+
+    nats: float
+    uncached: float
+
+
+def nats_of_streams(model: Model, streams: Sequence[tuple[int, Sequence[int]]]) -> list[Cost]:
     """What all tokens but the first of each stream (voice, ids) cost, given those before."""
     device = model.bias.device
-    totals = [0.0] * len(streams)
+    totals = np.zeros((len(streams), 2))
+    cache = Reading(model.config.cache) if model.config.cache else None
     order = sorted(range(len(streams)), key=lambda row: -len(streams[row][1]))  # those that have ended are the last
     state: State | None = None
     with torch.inference_mode():
@@ -192,7 +205,11 @@ def nats_of_streams(model: Model, streams: Sequence[tuple[int, Sequence[int]]]) 
                 state = [(h[:, : len(order)].contiguous(), c[:, : len(order)].contiguous()) for h, c in state]
             hidden, state = model(window[:, :-1], voices, state)
             log_p = model.logits(hidden).float().log_softmax(dim=-1)
-            gained = log_p.gather(2, window[:, 1:, None])[..., 0].double().cpu().numpy()
-            for row, line, part in zip(order, gained, parts, strict=True):
-                totals[row] -= float(line[: len(part) - 1].sum())
-    return totals
+            plain = log_p.gather(2, window[:, 1:, None])[..., 0].double()
+            gained = plain
+            if cache:
+                chances, share = cache.chances(hidden, window[:, 1:])
+                gained = (plain.exp() * (1 - share) + chances.double() * share).log()
+            for row, *lines, part in zip(order, gained.cpu().numpy(), plain.cpu().numpy(), parts, strict=True):
+                totals[row] -= [line[: len(part) - 1].sum() for line in lines]
+    return [Cost(*map(float, pair)) for pair in totals]

@@ -18,11 +18,20 @@ from mlcore.bundle import Bundle
 from mlcore.engine import Failed, Final, Partial
 from mlcore.errors import InvalidInput
 from mlcore.fields import Record
+from mlcore.models.continuous_cache import Cache, CacheConfig, Reading
 from mlcore.predictor import Predictor
 from mlcore.sampling import draw, uniform
 from mlcore.subwords import TextTokenizer
 from mlcore.training import language_evaluation
-from mlcore.training.voices import CarriedLoss, StreamBatches, bits_per_character, nats, nats_of_texts, pieces
+from mlcore.training.voices import (
+    CarriedLoss,
+    StreamBatches,
+    bits_per_character,
+    nats,
+    nats_of_streams,
+    nats_of_texts,
+    pieces,
+)
 
 SPEC = task.get("text-generation")
 OPTIONS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 1}
@@ -459,12 +468,14 @@ def test_bits_do_not_depend_on_how_a_stream_is_cut(predictor: Predictor) -> None
     model, tokenizer = predictor.model, predictor.assets.tokenizer
     text = "The fog lay thick upon the street. It was dark.\n" * 30
     whole = nats(model, tokenizer, text, 0)  # type: ignore[arg-type]
+    (cost,) = nats_of_texts(model, tokenizer, [(0, text)])  # type: ignore[arg-type]
     ids = [tokenizer.encode("\n")[0], *tokenizer.encode(text)]
     tokens = torch.tensor([ids])
     with torch.inference_mode():
         hidden, _ = model(tokens[:, :-1], torch.zeros_like(tokens[:, :-1]))
         log_p = model.logits(hidden).log_softmax(dim=-1).gather(2, tokens[:, 1:, None])  # type: ignore[operator]
-    assert whole == pytest.approx(-float(log_p.sum()), rel=1e-4)
+    assert cost.uncached == pytest.approx(-float(log_p.sum()), rel=1e-4)
+    assert whole == cost.nats != cost.uncached
     bits = bits_per_character(model, tokenizer, text, 0)  # type: ignore[arg-type]
     assert bits == pytest.approx(whole / len(text) / math.log(2))
     assert bits_per_character(model, tokenizer, text, 0, rows=4) == pytest.approx(bits, rel=0.1)  # type: ignore[arg-type]
@@ -473,9 +484,52 @@ def test_bits_do_not_depend_on_how_a_stream_is_cut(predictor: Predictor) -> None
 def test_texts_are_read_side_by_side_as_they_are_alone(predictor: Predictor) -> None:
     model, tokenizer = predictor.model, predictor.assets.tokenizer
     held = [(0, "The fog.\n"), (3, "It was dark, and nobody came down the street.\n" * 40), (1, "So it went.\n" * 30)]
-    together = nats_of_texts(model, tokenizer, held)  # type: ignore[arg-type]
+    together = [cost.nats for cost in nats_of_texts(model, tokenizer, held)]  # type: ignore[arg-type]
     alone = [nats(model, tokenizer, text, voice) for voice, text in held]  # type: ignore[arg-type]
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_text_is_written_as_likely_as_it_is_scored(predictor: Predictor) -> None:
+    """Also where it is longer than the cache, joins others, and leaves before them."""
+    engine, found = predictor.engine(3), {}
+    for key, (prompt, limit) in enumerate([("The fog", 60), ("It was dark. " * 9, 25), ("", 40)]):
+        item = predictor.prepare({"prompt": prompt}, {"seed": key, "max_new_tokens": limit})
+        engine.add(key, item)
+        found[key] = item.context.continuations[0]
+    for _ in run(engine):
+        pass
+    for text in found.values():
+        before, all_of_it = (
+            cost.nats
+            for cost in nats_of_streams(predictor.model, [(0, text.prompt), (0, [*text.prompt, *text.written])])  # type: ignore[arg-type]
+        )
+        told = -sum(token["logprob"] for token in text.tokens)
+        assert told == pytest.approx(all_of_it - before, abs=1e-3 * len(text.tokens))
+
+
+@pytest.mark.parametrize("cuts", [(12,), (1, 5, 6), (5, 7)])
+def test_the_cache_is_the_same_step_by_step_and_window_by_window(cuts: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    config = CacheConfig(5, 0.3, 0.7)
+    hidden, ids, logits = torch.randn(2, 12, 4), torch.randint(0, 6, (2, 12)), torch.randn(2, 12, 6)
+    plain = logits.softmax(dim=-1)
+    cache, steps = Cache.empty(config, 2, 4, device=hidden.device), []
+    for t in range(12):
+        chances = cache.mixed(logits[:, t], hidden[:, t]).softmax(dim=-1)
+        torch.testing.assert_close(chances.sum(dim=-1), torch.ones(2))
+        steps.append(chances.gather(1, ids[:, t, None])[:, 0])
+        cache.push(hidden[:, t : t + 1], ids[:, t : t + 1])
+    torch.testing.assert_close(steps[0], plain[:, 0].gather(1, ids[:, :1])[:, 0])  # nothing to remember at first
+    reading, start = Reading(config), 0
+    for size in cuts:
+        window = slice(start, start + size)
+        given, share = reading.chances(hidden[:, window], ids[:, window])
+        own = plain[:, window].gather(2, ids[:, window, None])[..., 0]
+        torch.testing.assert_close(own * (1 - share) + given * share, torch.stack(steps[window], dim=1))
+        start += size
+    at_once = Cache.empty(config, 2, 4, device=hidden.device)
+    at_once.push(hidden, ids)
+    torch.testing.assert_close(at_once.mixed(logits[:, 0], hidden[:, 0]), cache.mixed(logits[:, 0], hidden[:, 0]))
 
 
 def test_pieces_of_a_book_carry_its_heading_and_lose_nothing() -> None:

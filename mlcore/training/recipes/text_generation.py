@@ -52,6 +52,7 @@ class Size:
     rows: int = 64
     steps: tuple[int, ...] = (56, 64, 72)  # tokens of a window
     candidates: int = 0  # pieces of the vocabulary that a training step sums over; 0 takes all
+    cache_size: int = 0  # tokens that a text remembers (`mlcore.models.continuous_cache`); training has no cache
     pieces: int = 20_000  # characters of a book that are read in one go; 0 reads whole books
     dev_characters: int = 40_000  # of each voice, to choose the best evaluation
     characters: int = 0  # use only so many of each voice; 0 takes all
@@ -65,6 +66,7 @@ SIZES = {
         settings=Settings(steps=8, max_lr=3e-3, evaluate_every=4),
         rows=4,
         candidates=240,
+        cache_size=16,
         pieces=1_000,
         dev_characters=300,
         characters=4_000,
@@ -85,17 +87,19 @@ SIZES = {
         ),
         steps=(28, 32, 36),
         candidates=2_048,
+        cache_size=1_024,
     ),
     "large": Size(
         vocab_size=8_000,
         model={"hidden_dim": 1_024, "num_layers": 3, "dropout": 0.2, "weight_dropout": 0.2},
         settings=Settings(steps=60_000, max_lr=1.5e-3, warmup=0.02, evaluate_every=3_000, weight_decay=0.01),
         candidates=2_048,
+        cache_size=1_024,
     ),
 }
 # characters of one play's worth of text: small, so what keeps it from learning by heart is strong
 YARDSTICKS = {
-    "tiny": replace(SIZES["tiny"], vocab_size=80, candidates=0),
+    "tiny": replace(SIZES["tiny"], vocab_size=80, candidates=0, cache_size=0),
     "base": Size(
         vocab_size=100,
         model={
@@ -216,6 +220,7 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
         "preprocessing": {"text": "kept exactly"},
         "licence": LICENCE,
     }
+    model.config = replace(model.config, cache_size=size.cache_size)
     files = {"tokenizer.model": tokenizer.model}
     draft = write_bundle(run.folder / "draft", model, manifest=manifest, files=files)
     predictor = Predictor(draft)
@@ -262,7 +267,7 @@ def toy() -> tuple[Model, dict[str, bytes], Batch]:
     lines = ["The fog lay thick.", "It was a dark and stormy night."]
     tokenizer = TextTokenizer.train(lines * 30, vocab_size=320)
     torch.manual_seed(1)
-    model = Model(Config(tokenizer.vocab_size, tuple(VOICES), embed_dim=192, hidden_dim=64, **_QUIET))
+    model = Model(Config(tokenizer.vocab_size, tuple(VOICES), embed_dim=192, hidden_dim=64, cache_size=16, **_QUIET))
     with torch.no_grad():
         model.bias[tokenizer.eos_id] = -20.0  # an untrained model ends at any moment
     ids = [tokenizer.encode(line)[:12] for line in lines]
