@@ -1,8 +1,8 @@
 """A continuous cache: what followed where a text was like this before (Grave et al. 2017).
 
 Source: https://arxiv.org/abs/1612.04426. The last hidden states are its keys, the tokens that came behind them its
-values. A name that came once is likely to come again, which no small LSTM remembers. Its size is fixed, so that a token's
-cost and memory are bounded however long the text is.
+values. A name that came once is likely to come again, which no small LSTM remembers. Its size is fixed, so that a
+token's cost and memory are bounded however long the text is.
 """
 
 from __future__ import annotations
