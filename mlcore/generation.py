@@ -209,13 +209,14 @@ class TokenEngine(Engine[Key]):
         model: Any = self.predictor.model
         voices = torch.tensor([lane.text.voice for _, lane in self.lanes], device=self.last.device)
         hidden, self.state = model(self.last[:, None], voices[:, None], self.state)
-        logits = model.logits(hidden[:, 0]).float()  # (N, V)
+        logits = own = model.logits(hidden[:, 0]).float()  # (N, V)
         if self.cache:
-            logits = self.cache.mixed(logits, hidden[:, 0])
+            logits = self.cache.mixed(own, hidden[:, 0])
         log_p = logits.log_softmax(dim=-1)
         top = log_p.topk(TOP, dim=-1)
         likeliest = zip(top.indices.tolist(), top.values.exp().tolist(), strict=True)
         rows, known = logits.cpu().numpy(), log_p.cpu().numpy()
+        narrow = own.cpu().numpy() if self.cache else None
         finite = np.isfinite(rows).all(axis=1)
         chosen: list[int] = []
         failed: list[tuple[Key, Event]] = []
@@ -228,7 +229,13 @@ class TokenEngine(Engine[Key]):
                 where = (lane.text.number, lane.made)
                 text = lane.text
                 token = draw(
-                    rows[place], lane.options, lane.recent, position=where, allows=text.allows, refused=text.refused
+                    rows[place],
+                    lane.options,
+                    lane.recent,
+                    position=where,
+                    allows=text.allows,
+                    refused=text.refused,
+                    narrow=None if narrow is None else narrow[place],
                 )
                 text.push(token, float(known[place, token]), list(zip(best, shares, strict=True)))
             except Exception as error:

@@ -30,60 +30,80 @@ def draw(
     position: tuple[int, int],
     allows: Callable[[int], bool],
     refused: NDArray[np.bool_] | None = None,
+    narrow: NDArray[np.float32] | None = None,
 ) -> int:
     """The next token of a continuation: logits (V,), `position` its number and the number of the token.
+
+    `narrow` (V,) are other logits by which candidates are narrowed before one is drawn by `logits`: what a cache adds
+    to unlikely tokens is not drawn.
 
     Temperature 0 takes the likeliest. Otherwise candidates are narrowed by top-k, then top-p (Holtzman et al. 2020,
     https://arxiv.org/abs/1904.09751) and min-p, and one is drawn by inverting their distribution.
     What is `refused` (V,) has no probability: the others are narrowed and drawn from as if it were not there. What only
     `allows` refuses counts as a candidate until it is drawn, then it is refused and the rest narrowed and drawn anew.
     """
+    greedy = options["temperature"] < _COLDEST
+    scores = _scores(logits, options, recent, refused)
+    own = scores if narrow is None or greedy else _scores(narrow, options, recent, refused)
+    chances = (uniform(options["seed"], *position, again) for again in itertools.count())
+    for tried in range(len(scores)):
+        if tried == _REFUSALS:  # next to nothing may come: ask for all at once
+            gone = [not allows(token) for token in range(len(scores))]
+            scores[gone] = own[gone] = -np.inf
+        best = int(own.argmax())
+        if not np.isfinite(own[best]):
+            break
+        if greedy:
+            token = best
+        else:
+            weights = np.exp(own - own[best])
+            token = _drawn(weights, weights if own is scores else np.exp(scores - scores.max()), options, chances)
+        if allows(token):
+            return token
+        scores[token] = own[token] = -np.inf
+    # nothing is allowed: at least no half of a character
+    return int((logits if refused is None else np.where(refused, -np.inf, logits)).argmax())
+
+
+def _scores(
+    logits: NDArray[np.float32], options: Mapping[str, Any], recent: Sequence[int], refused: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """Logits after the repetition penalty and the temperature, without what is refused."""
     scores = logits.copy()
     penalty = options["repetition_penalty"]
     if penalty != 1.0 and len(recent):
         places = np.asarray(recent)
         seen = scores[places]
         scores[places] = np.where(seen > 0, seen / penalty, seen * penalty)
-    greedy = options["temperature"] < _COLDEST
-    if not greedy:
+    if options["temperature"] >= _COLDEST:
         scores /= options["temperature"]
     if refused is not None:
         scores[refused] = -np.inf
-    chances = (uniform(options["seed"], *position, again) for again in itertools.count())
-    for tried in range(len(scores)):
-        if tried == _REFUSALS:  # next to nothing may come: ask for all at once
-            scores[[not allows(token) for token in range(len(scores))]] = -np.inf
-        best = int(scores.argmax())
-        if not np.isfinite(scores[best]):
-            break
-        token = best if greedy else _drawn(np.exp(scores - scores[best]), options, chances)
-        if allows(token):
-            return token
-        scores[token] = -np.inf
-    # nothing is allowed: at least no half of a character
-    return int((logits if refused is None else np.where(refused, -np.inf, logits)).argmax())
+    return scores
 
 
-def _drawn(weights: NDArray[np.float32], options: Mapping[str, Any], chances: Iterator[float]) -> int:
-    """A token drawn by its weight (the best one's is 1) from those that the options leave.
+def _drawn(
+    own: NDArray[np.float32], weights: NDArray[np.float32], options: Mapping[str, Any], chances: Iterator[float]
+) -> int:
+    """A token drawn by `weights` from those that the options leave by their `own` (the best one's is 1).
 
     Drawn from all, and again where it is none of those left: the same distribution, and nothing is sorted, which for a
     thousand tokens a second is what drawing would cost. Where few are left, they are sorted after all.
     """
-    if 0 < options["top_k"] < len(weights):
-        weights = _only_top(weights, options["top_k"])
+    if 0 < options["top_k"] < len(own):
+        own = _only_top(own, options["top_k"])
     mass = np.cumsum(weights, dtype=np.float64)
-    most, least = options["top_p"] * mass[-1], options["min_p"]
+    most, least = options["top_p"] * own.sum(dtype=np.float64), options["min_p"]
     for chance in itertools.islice(chances, _DRAWS):
-        token = min(int(np.searchsorted(mass, chance * mass[-1], side="right")), len(weights) - 1)
-        weight = weights[token]
-        if weight > 0 and weight >= least and (options["top_p"] == 1 or _mass_before(weights, token) < most):
+        token = min(int(np.searchsorted(mass, chance * mass[-1], side="right")), len(own) - 1)
+        weight = own[token]
+        if weight > 0 and weight >= least and (options["top_p"] == 1 or _mass_before(own, token) < most):
             return token
-    left = np.flatnonzero((weights >= least) & (weights > 0))
-    order = left[np.argsort(-weights[left], kind="stable")]
+    left = np.flatnonzero((own >= least) & (own > 0))
+    order = left[np.argsort(-own[left], kind="stable")]
+    order = order[: int(np.searchsorted(np.cumsum(own[order], dtype=np.float64), most)) + 1]
     mass = np.cumsum(weights[order], dtype=np.float64)
-    count = min(int(np.searchsorted(mass, most)) + 1, len(order))
-    return int(order[min(int(np.searchsorted(mass[:count], next(chances) * mass[count - 1], side="right")), count - 1)])
+    return int(order[min(int(np.searchsorted(mass, next(chances) * mass[-1], side="right")), len(order) - 1)])
 
 
 def _only_top(weights: NDArray[np.float32], count: int) -> NDArray[np.float32]:

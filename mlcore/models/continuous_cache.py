@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_NEAR = 4  # tokens: a state is like those right before it, but a text does not stutter; these are not looked at
+
 
 @dataclass(frozen=True)
 class CacheConfig:
     """How far a cache looks back, its share of the next token's probability, and how sharply it tells places apart."""
 
     size: int  # tokens
-    share: float
+    share: float  # once it is full; before, as much less as it is emptier
     sharpness: float  # factor of the products of hidden states
 
 
@@ -55,11 +57,13 @@ class Cache:
 
     def mixed(self, logits: Tensor, hidden: Tensor) -> Tensor:
         """Logits (B, V) of model and cache together, hidden (B, E) being the states behind the last tokens."""
-        used = min(self.config.size, int(self.count.max()))
-        known = torch.arange(used, device=logits.device) < self.count[:, None]
+        size, used = self.config.size, min(self.config.size, int(self.count.max()))
+        places = torch.arange(used, device=logits.device)
+        behind = (self.count[:, None] - 1 - places) % size + 1
+        seen = (places < self.count[:, None]) & (behind >= _NEAR)
         scores = torch.bmm(self.keys[:, :used], hidden[:, :, None])[..., 0] * self.config.sharpness
-        share = torch.where(self.count > 0, self.config.share, 0.0)[:, None]
-        attention = scores.masked_fill(~known, -torch.inf).softmax(dim=-1).nan_to_num() * share
+        share = (self.count.clamp(max=size) * (self.config.share / size) * seen.any(dim=-1))[:, None]
+        attention = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1).nan_to_num() * share
         chances = logits.softmax(dim=-1) * (1 - share)
         chances.scatter_add_(1, self.ids[:, :used], attention)
         return chances.clamp_min(1e-38).log() + logits.logsumexp(dim=-1, keepdim=True)
@@ -83,7 +87,7 @@ class Reading:
     ids: Tensor | None = None  # (B, W), -1 where there is nothing yet
 
     def chances(self, hidden: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """What the cache gives each next token `goal` (B, T), and its share (B, T): nothing at a text's beginning.
+        """What the cache gives each next token `goal` (B, T), and its share (B, T).
 
         hidden (B, T, E). Rows that have ended are the last ones, and are left out of a following window.
         """
@@ -96,9 +100,10 @@ class Reading:
         behind = (
             torch.arange(steps, device=goal.device)[:, None] + size - torch.arange(size + steps, device=goal.device)
         )
-        seen = ((behind > 0) & (behind <= size)) & (ids >= 0)[:, None]  # (B, T, W + T)
+        kept = ((behind > 0) & (behind <= size)) & (ids >= 0)[:, None]  # (B, T, W + T)
+        seen = kept & (behind >= _NEAR)
         scores = (hidden @ keys.transpose(1, 2) * self.config.sharpness).masked_fill(~seen, -torch.inf)
         attention = scores.softmax(dim=-1).nan_to_num()
         self.keys, self.ids = keys[:, -size:], ids[:, -size:]
         found = (attention * (ids[:, None] == goal[..., None])).sum(dim=-1)
-        return found, seen.any(dim=-1) * self.config.share
+        return found, kept.sum(dim=-1) * (self.config.share / size) * seen.any(dim=-1)

@@ -34,8 +34,8 @@ class Config:
     dropout: float = 0.15  # between layers and on the last one's output
     weight_dropout: float = 0.1
     cache_size: int = 0  # tokens; 0 is no cache
-    cache_share: float = 0.1
-    cache_sharpness: float = 0.4
+    cache_share: float = 0.07
+    cache_sharpness: float = 0.7
 
     @property
     def cache(self) -> CacheConfig | None:

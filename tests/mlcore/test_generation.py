@@ -416,6 +416,20 @@ def test_shares_are_those_of_what_is_left(
     np.testing.assert_allclose(np.bincount(drawn, minlength=4) / len(drawn), shares, atol=0.03)
 
 
+@pytest.mark.parametrize("draws", [0, 8])
+@pytest.mark.parametrize("options", [{"top_p": 0.7}, {"top_k": 2}, {"min_p": 0.5}])
+def test_candidates_are_narrowed_by_one_distribution_and_drawn_by_another(
+    options: dict[str, Any], draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlcore.sampling._DRAWS", draws)
+    own, both = (np.log(np.array(x, dtype=np.float32)) for x in ([0.45, 0.3, 0.15, 0.1], [0.1, 0.4, 0.1, 0.4]))
+    chosen = {**OPTIONS, **options}
+    drawn = [draw(both, chosen, (), position=(0, n), allows=lambda t: True, narrow=own) for n in range(4_000)]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / len(drawn), [0.2, 0.8, 0, 0], atol=0.03)
+    greedy = {**chosen, "temperature": 0}
+    assert draw(both, greedy, (), position=(0, 0), allows=lambda t: t != 1, narrow=own) == 3
+
+
 def test_equal_tokens_are_kept_by_their_ids() -> None:
     logits = np.zeros(6, dtype=np.float32)
     drawn = {draw(logits, {**OPTIONS, "top_k": 2}, [], position=(0, n), allows=lambda t: True) for n in range(200)}
