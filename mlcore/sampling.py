@@ -34,8 +34,8 @@ def draw(
 ) -> int:
     """The next token of a continuation: logits (V,), `position` its number and the number of the token.
 
-    `narrow` (V,) are other logits by which candidates are narrowed before one is drawn by `logits`: what a cache adds
-    to unlikely tokens is not drawn.
+    `narrow` (V,) are other logits by which candidates are narrowed before one is drawn by `logits`, and the likeliest
+    chosen at temperature 0: what a cache adds to unlikely tokens is not drawn.
 
     Temperature 0 takes the likeliest. Otherwise candidates are narrowed by top-k, then top-p (Holtzman et al. 2020,
     https://arxiv.org/abs/1904.09751) and min-p, and one is drawn by inverting their distribution.
@@ -44,7 +44,7 @@ def draw(
     """
     greedy = options["temperature"] < _COLDEST
     scores = _scores(logits, options, recent, refused)
-    own = scores if narrow is None or greedy else _scores(narrow, options, recent, refused)
+    own = scores if narrow is None else _scores(narrow, options, recent, refused)
     chances = (uniform(options["seed"], *position, again) for again in itertools.count())
     for tried in range(len(scores)):
         if tried == _REFUSALS:  # next to nothing may come: ask for all at once
@@ -57,7 +57,9 @@ def draw(
             token = best
         else:
             weights = np.exp(own - own[best])
-            token = _drawn(weights, weights if own is scores else np.exp(scores - scores.max()), options, chances)
+            # beside the best candidate's, which is not too small for a float; what dwarfs it is none
+            both = weights if own is scores else np.exp(np.minimum(scores - scores[best], 80))
+            token = _drawn(weights, both, options, chances)
         if allows(token):
             return token
         scores[token] = own[token] = -np.inf

@@ -154,14 +154,14 @@ _masks: WeakKeyDictionary[TextTokenizer, dict[tuple[bytes, bool, bool], NDArray[
 def _refused(tokenizer: TextTokenizer, begun: bytes, at_start: bool, spaced: bool) -> NDArray[np.bool_]:
     """(V,) tokens that may not follow a text of whole characters and the bytes of one that is `begun`.
 
-    Where `spaced`, those that begin with no space may not either, if the vocabulary has any that does.
+    Where `spaced`, those that are no space with a word behind it may not either, if the vocabulary has any.
     """
     known = _masks.setdefault(tokenizer, {})
     kind = (begun, at_start, spaced)
     if kind not in known:
         found = np.array([not _is_plain(piece) or not _may_follow(begun, piece) for piece in tokenizer.raw])
         found[tokenizer.eos_id] = at_start
-        starts = np.array([piece.startswith(b" ") for piece in tokenizer.raw])
+        starts = np.array([len(piece) > 1 and piece.startswith(b" ") for piece in tokenizer.raw])
         known[kind] = found | ~starts if spaced and not (found | ~starts).all() else found
     return known[kind]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_NEAR = 4  # tokens: a state is like those right before it, but a text does not stutter; these are not looked at
+_NEAR = 4  # tokens back to the first place that is looked at: a state is like those before it, but texts do not stutter
 
 
 @dataclass(frozen=True)

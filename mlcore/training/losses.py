@@ -81,8 +81,8 @@ def sampled_cross_entropy(
     """`blockwise_cross_entropy` over `size` of V words: the `always` first ones, all targets, and some of the others.
 
     The drawn ones stand for all others, so the estimate of the sum over the vocabulary has no bias (importance sampling
-    with a part counted in full; Jean et al. 2015, https://arxiv.org/abs/1412.2007). The most frequent words must be
-    the first ones. With few targets it costs size / V of the whole.
+    with a part counted in full; Jean et al. 2015, https://arxiv.org/abs/1412.2007). The first ones should be frequent.
+    With few targets it costs size / V of the whole.
     """
     vocab_size = weight.shape[0]
     counted = torch.zeros(vocab_size, dtype=torch.bool, device=targets.device)

@@ -120,8 +120,8 @@ class StreamBatches:
 class CarriedLoss:
     """Nats a token of one window after another; a window's last state is the next one's first, without its gradient.
 
-    With `candidates` the vocabulary is summed over so many pieces of it, three eighths of them the most frequent (see
-    `sampled_cross_entropy`).
+    With `candidates` it is summed over so many pieces of the vocabulary, three eighths of them the first ones: symbols,
+    bytes and the most frequent (see `sampled_cross_entropy`).
     """
 
     def __init__(self, candidates: int = 0) -> None:

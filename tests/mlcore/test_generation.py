@@ -427,7 +427,13 @@ def test_candidates_are_narrowed_by_one_distribution_and_drawn_by_another(
     drawn = [draw(both, chosen, (), position=(0, n), allows=lambda t: True, narrow=own) for n in range(4_000)]
     np.testing.assert_allclose(np.bincount(drawn, minlength=4) / len(drawn), [0.2, 0.8, 0, 0], atol=0.03)
     greedy = {**chosen, "temperature": 0}
-    assert draw(both, greedy, (), position=(0, 0), allows=lambda t: t != 1, narrow=own) == 3
+    assert draw(both, greedy, (), position=(0, 0), allows=lambda t: t != 0, narrow=own) == 1
+
+
+def test_what_dwarfs_the_candidates_does_not_hide_their_weights() -> None:
+    cold = {**OPTIONS, "temperature": 0.002, "top_k": 2}
+    own, both = (np.array(x, dtype=np.float32) for x in ([0.0, -0.001, -9.0, -9.0], [0.0, 0.4, -9.0, 9.0]))
+    assert {draw(both, cold, (), position=(0, n), allows=lambda t: True, narrow=own) for n in range(40)} == {1}
 
 
 def test_equal_tokens_are_kept_by_their_ids() -> None:

@@ -248,7 +248,9 @@ def test_the_create_request_itself_may_stream(work: Server, async_client: Any) -
     assert last["output"]["seed"] == 7
 
 
-def test_the_events_of_a_row_begin_with_what_it_holds(client: Client, work: Server) -> None:
+def test_the_events_of_a_row_begin_with_what_it_holds(
+    client: Client, work: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = submit(client)
     steps(work, 6)
     services.cancel(reread(job))
@@ -256,3 +258,5 @@ def test_the_events_of_a_row_begin_with_what_it_holds(client: Client, work: Serv
         text = heard(client.get(f"/api/v1/jobs/{job.pk}/events", headers=last))
         assert '"start": 0' in text
         assert text.rstrip().split("event: ")[-1].startswith("done")
+    monkeypatch.setattr("webapp.jobs.events.holds", lambda job, event_id: True)
+    assert "event: delta" not in heard(client.get(f"/api/v1/jobs/{job.pk}/events", headers=last))

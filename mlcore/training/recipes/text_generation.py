@@ -114,7 +114,7 @@ YARDSTICKS = {
     ),
 }
 YARDSTICKS["large"] = YARDSTICKS["base"]
-# Runs that go on from a bundle (`--init`), this one the last: the rate falls to nothing.
+# Runs that go on from a bundle (`--init`): longer windows, a little dropout.
 FURTHER = {
     "base": replace(
         SIZES["base"],

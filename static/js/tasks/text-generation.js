@@ -81,7 +81,7 @@ document.addEventListener("click", (event) => {
 });
 
 // An example's seed is for its own beginning: another one is to go on otherwise.
-let lent = null;
+let lent = new URLSearchParams(location.search).has("example") ? form()?.elements["option-seed"]?.value ?? null : null;
 document.addEventListener("click", (event) => {
   const chip = event.target.closest("[data-example]");
   if (chip) lent = String(JSON.parse(chip.dataset.options).seed ?? "");
