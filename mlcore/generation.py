@@ -26,6 +26,7 @@ from mlcore.task import JSON, Item
 
 Key = TypeVar("Key", bound=Hashable)
 STEP_S = 0.04  # tokens are made for so long before a step tells of them: a stop takes effect within it
+CROWD = 16  # so many texts are told of half as often: telling takes time from writing
 READ_S = 0.04  # new prompts are read for so long in one step, so that running texts hardly wait
 READ_AT_ONCE = 128  # tokens
 TOP = 16  # likeliest tokens that a text is told of; it shows those of them that might have come
@@ -125,7 +126,7 @@ class TokenEngine(Engine[Key]):
                 found += self._read()
                 if time.monotonic() >= end:
                     break
-            end = time.monotonic() + STEP_S
+            end = time.monotonic() + STEP_S * (1 + len(self.lanes) / CROWD)
             while self.lanes:
                 found += self._advance()
                 if time.monotonic() >= end:

@@ -43,8 +43,9 @@ def draw(
     `allows` refuses counts as a candidate until it is drawn, then it is refused and the rest narrowed and drawn anew.
     """
     greedy = options["temperature"] < _COLDEST
-    scores = _scores(logits, options, recent, refused)
-    own = scores if narrow is None else _scores(narrow, options, recent, refused)
+    places = np.asarray(recent, dtype=np.intp)
+    scores = _scores(logits, options, places, refused)
+    own = scores if narrow is None else _scores(narrow, options, places, refused)
     chances = (uniform(options["seed"], *position, again) for again in itertools.count())
     for tried in range(len(scores)):
         if tried == _REFUSALS:  # next to nothing may come: ask for all at once
@@ -68,15 +69,14 @@ def draw(
 
 
 def _scores(
-    logits: NDArray[np.float32], options: Mapping[str, Any], recent: Sequence[int], refused: NDArray[np.bool_] | None
+    logits: NDArray[np.float32], options: Mapping[str, Any], recent: NDArray[np.intp], refused: NDArray[np.bool_] | None
 ) -> NDArray[np.float32]:
     """Logits after the repetition penalty and the temperature, without what is refused."""
     scores = logits.copy()
     penalty = options["repetition_penalty"]
     if penalty != 1.0 and len(recent):
-        places = np.asarray(recent)
-        seen = scores[places]
-        scores[places] = np.where(seen > 0, seen / penalty, seen * penalty)
+        seen = scores[recent]
+        scores[recent] = np.where(seen > 0, seen / penalty, seen * penalty)
     if options["temperature"] >= _COLDEST:
         scores /= options["temperature"]
     if refused is not None:

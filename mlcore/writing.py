@@ -25,6 +25,7 @@ _BANNED = Path(__file__).resolve().parent / "examples" / "banned_words.json"
 _REFUSED = frozenset({*range(32), 127, ord("#")} - {ord("\n"), ord("\t")})  # bytes: control characters, headings
 SHOWN = 5  # tokens that are shown beside each one
 _WORD = re.compile(r"[^\W\d_]+")
+_LAST_WORD = re.compile(r"[^\W\d_]+\Z")
 
 
 @cache
@@ -81,6 +82,7 @@ class Writing:
     tail: str = ""  # the end of the text, as far as a stop string may have begun in it
     reason: str = ""
     told: int = 0  # tokens that were told
+    _word: tuple[int, str, bytes] = (-1, "", b"")  # what `_last_word` found at so many bytes: asked for every candidate
 
     @property
     def finished(self) -> bool:
@@ -104,11 +106,19 @@ class Writing:
         """Whether a token may come: none that is `refused`, and no end of a banned word."""
         if self.refused[token]:
             return False
-        known = (self.before + self.raw[-80:])[-80:]
+        word, begun = self._last_word()
         # decoded together: a character may be several tokens
-        tail = (known + self.tokenizer.raw[token]).decode("utf-8", "ignore")
-        start = len(known.decode("utf-8", "ignore"))
-        return not any(is_banned(word[0]) for word in _WORD.finditer(tail) if word.end() > start)
+        tail = word + (begun + self.tokenizer.raw[token]).decode("utf-8", "ignore")
+        return not any(is_banned(found[0]) for found in _WORD.finditer(tail) if found.end() > len(word))
+
+    def _last_word(self) -> tuple[str, bytes]:
+        """The letters at the end of prompt and text, and the bytes of a character that is begun behind them."""
+        if self._word[0] != len(self.raw):
+            known = (self.before + self.raw[-80:])[-80:]
+            begun = _begun(known)
+            letters = _LAST_WORD.search(known[: len(known) - len(begun)].decode("utf-8", "ignore"))
+            self._word = (len(self.raw), letters[0] if letters else "", begun)
+        return self._word[1:]
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
         """Take the next token; of the likeliest, up to five that might have come are shown."""
