@@ -25,8 +25,8 @@ from mlcore.sampling import draw
 from mlcore.task import JSON, Item
 
 Key = TypeVar("Key", bound=Hashable)
-STEP_S = 0.04  # tokens are made for so long before a step tells of them: a stop takes effect within it
-CROWD = 16  # so many texts are told of half as often: telling takes time from writing
+STEP_S = 0.04  # tokens are made for so long before a step tells of them and a stop takes effect
+CROWD = 16  # with so many texts twice as long: telling takes time from writing
 READ_S = 0.04  # new prompts are read for so long in one step, so that running texts hardly wait
 READ_AT_ONCE = 128  # tokens
 TOP = 16  # likeliest tokens that a text is told of; it shows those of them that might have come
@@ -79,7 +79,7 @@ class _Lane:
 
 
 class TokenEngine(Engine[Key]):
-    """A step makes tokens for `STEP_S` seconds, for all rows together."""
+    """A step makes tokens for `STEP_S` seconds and, the more rows, the longer, for all rows together."""
 
     def __init__(self, predictor: Predictor, slots: int) -> None:
         super().__init__(predictor, slots)

@@ -47,8 +47,8 @@ class Cache:
         """Remember hidden states (B, T, E) and the tokens (B, T) that came behind each."""
         steps = torch.arange(ids.shape[1], device=ids.device)
         if len(steps) > self.config.size:
-            hidden, ids, steps = (x[..., -self.config.size :] for x in (hidden.transpose(1, 2), ids, steps))
-            hidden = hidden.transpose(1, 2)
+            last = slice(-self.config.size, None)
+            hidden, ids, steps = hidden[:, last], ids[:, last], steps[last]
         places = (self.count[:, None] + steps) % self.config.size  # (B, T)
         rows = torch.arange(len(places), device=ids.device)[:, None]
         self.keys[rows, places] = hidden

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import re
 import time
 from collections.abc import AsyncIterator
@@ -14,28 +12,24 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.core import signing
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Header, NinjaAPI, Query
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
-from webapp.api import errors, streams, uploads
-from webapp.api.access import caller, open_batch, open_job, spend
+from webapp.api import batches, errors, streams, uploads
+from webapp.api.access import caller, open_job, spend
 from webapp.api.schemas import (
     REFUSALS,
-    BatchCreated,
-    BatchIn,
-    BatchOut,
     JobIn,
     JobOut,
     JobPage,
     TaskOut,
-    batch_json,
     job_json,
 )
 from webapp.jobs import events as event_log
 from webapp.jobs import services
-from webapp.jobs.models import Batch, Job, Status
+from webapp.jobs.models import Job, Status
 from webapp.registry.models import ModelVersion
 from webapp.registry.services import ModelUnavailable, active
 
@@ -47,12 +41,12 @@ api = NinjaAPI(
     description="Run recurrent-network models: create a job, then wait for it, follow its events or fetch it.",
 )
 errors.install(api)
+api.add_router("", batches.router)
 api.add_router("", uploads.router)
 
 _LONGEST_WAIT_S = 30
 _WORKER_BRINGS_S = 2.0  # what was written of a job that is stopped comes at the worker's next step
 _PAGE = 50
-_FORMULA = re.compile(r"[\t\r]*(=|[+\-@][^\n]*[(|!])")
 _IGNORED_KEY = "Idempotency-Key was ignored: it needs a signed-in user, an API key or a browser session."
 
 
@@ -193,89 +187,6 @@ def job_events(
 def events(request: HttpRequest, job: list[UUID] = Query(..., max_length=100)) -> StreamingHttpResponse:  # noqa: B008
     """As for one job; each event names its `job`."""
     return streams.stream(streams.follow_jobs([open_job(request, pk).pk for pk in job]))
-
-
-@api.post("/batches", response={202: BatchCreated, **REFUSALS}, tags=["batches"], summary="Run a task many times")
-def create_batch(request: HttpRequest, payload: BatchIn) -> tuple[int, dict[str, Any]]:
-    """Up to 1,000 items; a bad one is told at its place and refuses no other."""
-    owner = caller(request)
-    spend(request, len(payload.items))
-    batch, results = services.submit_batch(
-        payload.task, payload.items, owner=owner, options=payload.options, variant=payload.variant
-    )
-    stored = {job.pk: job for job in batch.jobs.select_related("content", "version")}
-    shown = [
-        {"error": {"field": result.field, "message": result.message}}
-        if isinstance(result, InvalidInput)
-        else job_json(stored[result.pk])
-        for result in results
-    ]
-    return 202, {"batch": batch_json(batch), "jobs": shown}
-
-
-@api.get("/batches/{uuid:batch_id}", response={200: BatchOut, **REFUSALS}, tags=["batches"], summary="Read a batch")
-def get_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> dict[str, Any]:
-    """How the jobs of a batch stand."""
-    return batch_json(open_batch(request, batch_id))
-
-
-@api.post(
-    "/batches/{uuid:batch_id}/cancel", response={200: BatchOut, **REFUSALS}, tags=["batches"], summary="Cancel a batch"
-)
-def cancel_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> dict[str, Any]:
-    """Stop what is left of a batch."""
-    batch = open_batch(request, batch_id)
-    services.cancel_batch(batch)
-    return batch_json(batch)
-
-
-@api.delete("/batches/{uuid:batch_id}", response={204: None, **REFUSALS}, tags=["batches"], summary="Erase a batch")
-def delete_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> tuple[int, None]:
-    """Erase a batch with all its jobs, for good."""
-    services.erase(open_batch(request, batch_id))
-    return 204, None
-
-
-@api.get("/batches/{uuid:batch_id}/events", tags=["batches"], summary="Follow a batch", response=REFUSALS)
-def batch_events(request: HttpRequest, batch_id: UUID, token: str = "") -> StreamingHttpResponse:
-    """Server-sent events: `progress` {done, total, unit}, then `done`."""
-    return streams.stream(streams.follow_batch(open_batch(request, batch_id)))
-
-
-@api.get("/batches/{uuid:batch_id}/output.csv", tags=["batches"], summary="Answers as CSV", response=REFUSALS)
-def batch_csv(request: HttpRequest, batch_id: UUID, token: str = "") -> HttpResponse:
-    """One row an item, in the order they were sent."""
-    return csv_response(open_batch(request, batch_id))
-
-
-def csv_response(batch: Batch) -> HttpResponse:
-    """The answers of a batch as a CSV file; cells that a spreadsheet would run as formulas are made harmless."""
-    spec = tasks.get(batch.task)
-    rows: dict[int, dict[str, Any]] = {
-        place: {"status": "refused", "error": message} for place, _, message in batch.refused
-    }
-    for job in batch.jobs.select_related("content").iterator(chunk_size=500):
-        output = job.content.output
-        rows[job.place] = {
-            **{name: value for name, value in job.content.inputs.items() if isinstance(value, str)},
-            "status": job.status,
-            **(spec.columns(output) if output else {}),
-            "error": job.content.error_message,
-        }
-    columns = list(dict.fromkeys(["place", *spec.inputs, "status", *(name for row in rows.values() for name in row)]))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns)
-    writer.writeheader()
-    for place in sorted(rows):
-        writer.writerow({name: _harmless(value) for name, value in {"place": place + 1, **rows[place]}.items()})
-    response = HttpResponse(buffer.getvalue(), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{spec.name}-{batch.created_at:%Y%m%d-%H%M}.csv"'
-    return response
-
-
-def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets a quote in front; "@user hello" stays as it is."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 @api.get("/tasks", response=list[TaskOut], tags=["tasks"], summary="List the tasks")
