@@ -21,7 +21,7 @@ from torch import Tensor
 from mlcore.engine import Engine, Event, Failed, Final, Partial
 from mlcore.models.continuous_cache import Cache
 from mlcore.predictor import Predictor
-from mlcore.sampling import draw
+from mlcore.sampling import Draws
 from mlcore.task import JSON, Item
 
 Key = TypeVar("Key", bound=Hashable)
@@ -216,9 +216,16 @@ class TokenEngine(Engine[Key]):
         log_p = logits.log_softmax(dim=-1)
         top = log_p.topk(TOP, dim=-1)
         likeliest = zip(top.indices.tolist(), top.values.exp().tolist(), strict=True)
-        rows, known = logits.cpu().numpy(), log_p.cpu().numpy()
-        narrow = own.cpu().numpy() if self.cache else None
-        finite = np.isfinite(rows).all(axis=1)
+        rows, known = logits.cpu(), log_p.cpu().numpy()
+        draws = Draws(
+            rows,
+            [lane.options for _, lane in self.lanes],
+            [lane.recent for _, lane in self.lanes],
+            [(lane.text.number, lane.made) for _, lane in self.lanes],
+            [lane.text.refused for _, lane in self.lanes],
+            own.cpu() if self.cache else None,
+        )
+        finite = rows.sum(dim=1).isfinite().tolist()
         chosen: list[int] = []
         failed: list[tuple[Key, Event]] = []
         for place, ((key, lane), (best, shares)) in enumerate(zip(self.lanes, likeliest, strict=True)):
@@ -227,18 +234,8 @@ class TokenEngine(Engine[Key]):
                 chosen.append(0)
                 continue
             try:
-                where = (lane.text.number, lane.made)
-                text = lane.text
-                token = draw(
-                    rows[place],
-                    lane.options,
-                    lane.recent,
-                    position=where,
-                    allows=text.allows,
-                    refused=text.refused,
-                    narrow=None if narrow is None else narrow[place],
-                )
-                text.push(token, float(known[place, token]), list(zip(best, shares, strict=True)))
+                token = draws.token(place, lane.text.allows)
+                lane.text.push(token, float(known[place, token]), list(zip(best, shares, strict=True)))
             except Exception as error:
                 failed.append((key, Failed(error)))
                 chosen.append(0)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 _REFUSALS = 32  # tokens refused one by one before all are asked for
 _COLDEST = 1e-3  # temperatures below are 0: dividing by them leaves one token anyway, or overflows
@@ -20,6 +23,83 @@ def uniform(seed: int, number: int, position: int, again: int = 0) -> float:
     name = f"{seed}/{number}/{position}" + (f"/{again}" if again else "")
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64
+
+
+@dataclass
+class Draws:
+    """The next tokens of continuations that are written side by side.
+
+    What most tokens need is done for all rows at once; a row whose first draw does not count goes on alone with `draw`.
+    Arguments are those of `draw`, one a row.
+    """
+
+    logits: Tensor  # (N, V)
+    options: Sequence[Mapping[str, Any]]
+    recent: Sequence[Sequence[int]]
+    positions: Sequence[tuple[int, int]]
+    refused: Sequence[NDArray[np.bool_]]
+    narrow: Tensor | None = None  # (N, V)
+    seen: list[NDArray[np.intp]] = field(init=False)  # tokens whose repetition has its penalty
+    first: list[int] = field(init=False)  # -1 where the first draw does not count
+
+    def __post_init__(self) -> None:
+        barred = self._barred()
+        self.seen = [
+            np.asarray(recent if options["repetition_penalty"] != 1 else (), dtype=np.intp)
+            for options, recent in zip(self.options, self.recent, strict=True)
+        ]
+        shares = self._shares(self.logits, barred)
+        own = shares if self.narrow is None else self._shares(self.narrow, barred)
+        best = own.amax(dim=1, keepdim=True)
+        chances = [
+            uniform(options["seed"], *place) for options, place in zip(self.options, self.positions, strict=True)
+        ]
+        mass = shares.cumsum(dim=1)
+        drawn = torch.searchsorted(mass, torch.tensor(chances)[:, None] * mass[:, -1:], right=True)
+        drawn.clamp_(max=own.shape[1] - 1)
+        share = own.gather(1, drawn)
+        more = own - share
+        # as likely ones come before it for now: where they decide, `draw` asks for their order
+        before = more.clamp(min=0).sum(dim=1, keepdim=True)
+        before += share * (torch.ge(more, 0, out=torch.empty_like(more)).sum(dim=1, keepdim=True) - 1)
+        most = self._column("top_p")
+        kept = (share > 0) & (share >= self._column("min_p") * best) & ((most == 1) | (before < most))
+        kept &= (self._column("top_k") <= 0) & (self._column("temperature") >= _COLDEST) & best.isfinite()
+        self.first = torch.where(kept, drawn, -1)[:, 0].tolist()
+
+    def token(self, row: int, allows: Callable[[int], bool]) -> int:
+        """The next token of a row."""
+        if self.first[row] >= 0 and allows(self.first[row]):
+            return self.first[row]
+        return draw(
+            self.logits[row].numpy(),
+            self.options[row],
+            self.recent[row],
+            position=self.positions[row],
+            allows=allows,
+            refused=self.refused[row],
+            narrow=None if self.narrow is None else self.narrow[row].numpy(),
+        )
+
+    def _column(self, option: str) -> Tensor:
+        """An option's values (N, 1)."""
+        return torch.tensor([[float(options[option])] for options in self.options])
+
+    def _barred(self) -> Tensor:
+        """(N, V) or, where it is the same for all, (1, V): what is added to logits, -inf for what is refused."""
+        kinds = {id(mask): mask for mask in self.refused}
+        rows = {
+            key: torch.zeros(len(mask)).masked_fill_(torch.from_numpy(mask), -torch.inf) for key, mask in kinds.items()
+        }
+        return torch.stack([rows[id(mask)] for mask in self.refused] if len(rows) > 1 else [*rows.values()])
+
+    def _shares(self, logits: Tensor, barred: Tensor) -> Tensor:
+        """Probabilities after the repetition penalty and at the temperature, without what is refused."""
+        scores = logits + barred
+        for row, options, seen in zip(scores.numpy(), self.options, self.seen, strict=True):
+            if len(seen):
+                _penalise(row, options["repetition_penalty"], seen)
+        return scores.div_(self._column("temperature").clamp(min=_COLDEST)).softmax(dim=1)
 
 
 def draw(
@@ -73,15 +153,19 @@ def _scores(
 ) -> NDArray[np.float32]:
     """Logits after the repetition penalty and the temperature, without what is refused."""
     scores = logits.copy()
-    penalty = options["repetition_penalty"]
-    if penalty != 1.0 and len(recent):
-        seen = scores[recent]
-        scores[recent] = np.where(seen > 0, seen / penalty, seen * penalty)
+    if options["repetition_penalty"] != 1 and len(recent):
+        _penalise(scores, options["repetition_penalty"], recent)
     if options["temperature"] >= _COLDEST:
         scores /= options["temperature"]
     if refused is not None:
         scores[refused] = -np.inf
     return scores
+
+
+def _penalise(scores: NDArray[np.float32], penalty: float, recent: NDArray[np.intp]) -> None:
+    """Make what came lately less likely, in place (Keskar et al. 2019, https://arxiv.org/abs/1909.05858)."""
+    seen = scores[recent]
+    scores[recent] = np.where(seen > 0, seen / penalty, seen * penalty)
 
 
 def _drawn(

@@ -20,7 +20,7 @@ from mlcore.errors import InvalidInput
 from mlcore.fields import Record
 from mlcore.models.continuous_cache import Cache, CacheConfig, Reading
 from mlcore.predictor import Predictor
-from mlcore.sampling import draw, uniform
+from mlcore.sampling import Draws, draw, uniform
 from mlcore.subwords import TextTokenizer
 from mlcore.training import language_evaluation
 from mlcore.training.voices import (
@@ -211,6 +211,48 @@ def test_what_is_refused_has_no_probability() -> None:
     many = np.zeros(2_000, dtype=np.float32)
     kinds = {draw(many, OPTIONS, [], position=(0, n), allows=lambda token: token in (7, 1_500)) for n in range(40)}
     assert kinds == {7, 1_500}
+
+
+@pytest.mark.parametrize("with_cache", [False, True])
+def test_rows_drawn_at_once_are_drawn_as_one_by_one(with_cache: bool) -> None:
+    random = np.random.default_rng(1)
+    changes: list[dict[str, Any]] = [
+        {},
+        {"top_p": 0.9},
+        {"top_p": 0.6, "min_p": 0.1, "repetition_penalty": 1.3},
+        {"min_p": 0.2},
+        {"top_k": 5, "top_p": 0.9},
+        {"temperature": 0.0},
+        {"temperature": 2.0, "repetition_penalty": 1.1},
+    ]
+    rows = [{**OPTIONS, "seed": seed, **change} for seed in range(30) for change in changes]
+    logits = random.normal(0, 3, (len(rows), 300)).astype(np.float32)
+    logits[::3] = logits[::3].round()  # many are as likely as others
+    narrow = logits + random.normal(0, 1, logits.shape).astype(np.float32) if with_cache else None
+    masks = [random.random(300) < 0.2, random.random(300) < 0.8]
+    recent = [random.integers(0, 300, number % 40).tolist() for number in range(len(rows))]
+    refused = [masks[number % 2] for number in range(len(rows))]
+    positions = [(number % 3, number) for number in range(len(rows))]
+    draws = Draws(
+        torch.from_numpy(logits), rows, recent, positions, refused, None if narrow is None else torch.from_numpy(narrow)
+    )
+    assert sum(token >= 0 for token in draws.first) > len(rows) / 3, "most need nothing more"
+    for number, options in enumerate(rows):
+
+        def allows(token: int, number: int = number) -> bool:
+            return (token + number) % 5 != 0
+
+        alone = draw(
+            logits[number],
+            options,
+            recent[number],
+            position=positions[number],
+            allows=allows,
+            refused=refused[number],
+            narrow=None if narrow is None else narrow[number],
+        )
+        assert draws.token(number, allows) == alone
+    assert all(not refused[number][token] for number, token in enumerate(draws.first) if token >= 0)
 
 
 @pytest.mark.parametrize("temperature", [1e-320, 1e-9])
