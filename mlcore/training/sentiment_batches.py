@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlcore import batching
+from mlcore.models.lstm_classifier import Model
 from mlcore.text import WordTokenizer, split_words
 from mlcore.training.corpora import NEUTRAL, Example
 from mlcore.training.data import bucket_batches, padded_length
@@ -86,10 +87,29 @@ def masked_logits(logits: Tensor, binary: Tensor) -> Tensor:
     return logits.masked_fill(neutral & binary[:, None], float("-inf"))
 
 
-def loss(model: nn.Module, batch: dict[str, Tensor], *, label_smoothing: float = 0.05) -> Tensor:
-    """Weighted cross-entropy over the classes that each row's set knows, smoothed over these."""
-    logits = masked_logits(model(batch["tokens"], batch["lengths"]).float(), batch["binary"])
-    log_p = logits.log_softmax(dim=-1)  # (B, 3)
+def loss(
+    model: nn.Module, batch: dict[str, Tensor], *, label_smoothing: float = 0.05, adversary: float = 0.0
+) -> Tensor:
+    """Weighted cross-entropy over the classes that each row's set knows, smoothed over these.
+
+    With an `adversary`, the mean of that and the same of embeddings that were moved to where it is worst (Miyato et al.
+    2017, https://arxiv.org/abs/1605.07725); it says how far all tokens of a text together, in lengths of one of them.
+    """
+    if not adversary:
+        return _cross_entropy(model(batch["tokens"], batch["lengths"]), batch, label_smoothing)
+    assert isinstance(model, Model)
+    embedded = model.embed(batch["tokens"])  # (B, T, E)
+    plain = _cross_entropy(model.classify(embedded, batch["lengths"]), batch, label_smoothing)
+    if not embedded.requires_grad:  # as long as the head learns alone
+        return plain
+    (gradient,) = torch.autograd.grad(plain, embedded, retain_graph=True)
+    length = embedded.detach().flatten(1).norm(dim=1) / batch["lengths"].sqrt()  # (B,)
+    shift = gradient * (adversary * length / gradient.flatten(1).norm(dim=1).clamp_min(1e-12))[:, None, None]
+    return (plain + _cross_entropy(model.classify(embedded + shift, batch["lengths"]), batch, label_smoothing)) / 2
+
+
+def _cross_entropy(logits: Tensor, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
+    log_p = masked_logits(logits.float(), batch["binary"]).log_softmax(dim=-1)  # (B, 3)
     known = torch.isfinite(log_p)
     smooth = log_p.masked_fill(~known, 0.0).sum(dim=-1) / known.sum(dim=-1)
     picked = log_p.gather(1, batch["target"][:, None])[:, 0]

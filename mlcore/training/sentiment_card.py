@@ -61,8 +61,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], sources: Seq
         f"**Word weights.** Gradient x input. Taking the strongest word out moved the score the way its weight says in "
         f"{metrics['deletion_agreement'] * 100:.1f} % of 200 dev texts.",
         "## Learning curves",
-        "Language model (nats a token, mean of both directions, held-out texts):",
-        _curve(run, "pretrain", ["minus_nats"]),
+        *_reading(run),
         "Fine-tuning (dev):",
         _curve(run, "finetune", ["imdb", "sst2", "semeval2017"]),
         "## Twenty sentences of our own",
@@ -84,6 +83,12 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], sources: Seq
         "of .663 on 3,000 tweets held out of training, .568 there.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _reading(run: Run) -> list[str]:
+    """The language model's curve, where this run had one."""
+    curve = _curve(run, "pretrain", ["minus_nats"]) if cards.learning_curve(run, "pretrain", ["minus_nats"]) else ""
+    return ["Language model (nats a token, mean of both directions, held-out texts):", curve] if curve else []
 
 
 def _curve(run: Run, stage: str, columns: list[str]) -> str:

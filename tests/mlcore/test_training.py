@@ -21,10 +21,23 @@ from mlcore.training.data import bucket_batches, padded_length
 from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy, sampled_cross_entropy
 from mlcore.training.parallel_text import Pair
 from mlcore.training.publish import write_bundle
-from mlcore.training.recipes import translation
+from mlcore.training.recipes import sentiment_analysis, translation
 from mlcore.training.run import Run
+from mlcore.training.sentiment_batches import loss as sentiment_loss
 from mlcore.training.trainer import Settings, Trainer, learning_rate
 from mlcore.training.translation import PairBatches
+
+
+def test_an_adversary_moves_embeddings_to_where_the_loss_is_worse() -> None:
+    model, _, batch = sentiment_analysis.toy()
+    plain = sentiment_loss(model, batch)
+    worse = [sentiment_loss(model, batch, adversary=far) for far in (1e-6, 0.1, 0.5)]
+    torch.testing.assert_close(worse[0], plain, rtol=1e-4, atol=1e-6)
+    assert plain < worse[1] < worse[2]
+    worse[2].backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.embedding.requires_grad_(False)
+    assert sentiment_loss(model, batch, adversary=0.5) == plain, "the head learns alone without one"
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlcore import task
-from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
 from mlcore.models.lstm_classifier import Config, Model
 from mlcore.predictor import Predictor, load_model
@@ -57,12 +56,13 @@ class Size:
 
     vocab_size: int
     model: dict[str, float]
-    pretrain: Settings
+    pretrain: Settings | None  # None reads nothing
     finetune: Settings
     rows: int = 32  # of a language-model batch
     steps: int = 128  # tokens of such a row
     num_samples: int = 2048
     tokens_per_batch: int = 8192
+    adversary: float = 0.0  # see `mlcore.training.sentiment_batches.loss`; a step takes more than twice as long
     texts: int = 0  # use only so many of each set; 0 takes all
 
 
@@ -88,6 +88,22 @@ SIZES = {
         pretrain=Settings(steps=40_000, max_lr=2e-3, evaluate_every=2_000),
         finetune=Settings(steps=12_000, max_lr=1e-3, evaluate_every=500, weight_decay=0.02, patience=6),
         rows=64,
+    ),
+}
+# Runs that go on from a bundle (`--init`): base judges anew, which is what new labels want; large reads on before.
+FURTHER = {
+    "tiny": replace(SIZES["tiny"], adversary=0.3),
+    "base": replace(
+        SIZES["base"],
+        pretrain=None,
+        finetune=Settings(steps=3_000, max_lr=5e-4, evaluate_every=500, weight_decay=0.02),
+        adversary=0.3,
+    ),
+    "large": replace(
+        SIZES["base"],
+        pretrain=Settings(steps=7_500, max_lr=1.5e-3, warmup=0.05, evaluate_every=1_000),
+        finetune=Settings(steps=4_000, max_lr=7e-4, evaluate_every=500, weight_decay=0.02),
+        adversary=0.3,
     ),
 }
 
@@ -124,7 +140,9 @@ def make_tokenizer(run: Run, size: Size, texts: Sequence[str]) -> WordTokenizer:
     return tokenizer
 
 
-def pretrain(run: Run, size: Size, model: Model, tokenizer: WordTokenizer, texts: Sequence[str]) -> None:
+def pretrain(
+    run: Run, size: Size, settings: Settings, model: Model, tokenizer: WordTokenizer, texts: Sequence[str]
+) -> None:
     """Teach the encoder English: both directions name their next token."""
     order = np.random.default_rng(run.seed).permutation(len(texts))
     stream = np.concatenate([encode(tokenizer, texts[i])[:-1] for i in order])
@@ -141,7 +159,7 @@ def pretrain(run: Run, size: Size, model: Model, tokenizer: WordTokenizer, texts
 
     trainer = Trainer(
         language_model,
-        settings=replace(size.pretrain, seed=run.seed),
+        settings=replace(settings, seed=run.seed),
         batches=StreamBatches(stream, rows=size.rows, steps=size.steps, seed=run.seed),
         loss=lambda module, tokens: module(tokens),
         evaluate=evaluate,
@@ -165,12 +183,13 @@ def finetune(
         model,
         settings=settings,
         batches=ExampleBatches(sources, tokens_per_batch=size.tokens_per_batch, seed=run.seed),
-        loss=loss,
+        loss=partial(loss, adversary=size.adversary),
         evaluate=partial(_evaluate, dev),
         monitor="mean",
         folder=run.folder / "finetune",
         groups=[(upper, 1.0, 0), (lower, 0.6, frozen)],
         progress=run.progress("fine-tuning"),
+        keep_first=run.init is not None,
     )
     trainer.fit(resume=run.resume)
     run.record("finetune", trainer.state.seconds)
@@ -181,37 +200,45 @@ def _limited(sources: list[Source], limit: int) -> list[Source]:
     return [replace(source, examples=source.examples[:limit]) for source in sources] if limit else sources
 
 
-def _start(bundle: Bundle) -> tuple[WordTokenizer, Model]:
-    """Vocabulary and weights of the bundle that the run goes on from; its language model need not be learnt again."""
-    found = load_model(bundle)
+def _begin(run: Run, size: Size, texts: Sequence[str]) -> tuple[WordTokenizer, Model]:
+    """A fresh vocabulary and model, or those of the bundle that the run goes on from."""
+    first = run.first_bundle()
+    if first is None:
+        tokenizer = make_tokenizer(run, size, texts)
+        torch.manual_seed(run.seed)
+        return tokenizer, Model(Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **size.model))  # type: ignore[arg-type]
+    found = load_model(first)
     assert isinstance(found, Model)
-    model = Model(replace(found.config, temperature=1.0))
-    model.load_state_dict(found.state_dict())
-    return WordTokenizer(bundle.read("tokenizer.model")), model
+    return WordTokenizer(first.read("tokenizer.model")), _as(replace(found.config, temperature=1.0), found)
 
 
-def _read_first(run: Run, size: Size, texts: Sequence[str]) -> tuple[WordTokenizer, Model]:
-    """A fresh vocabulary, and a model that has read all texts as a language model."""
-    tokenizer = make_tokenizer(run, size, texts)
-    torch.manual_seed(run.seed)
-    config = Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **size.model)  # type: ignore[arg-type]
+def _as(config: Config, model: Model) -> Model:
+    """The same weights under other settings."""
+    other = Model(config)
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def _read(
+    run: Run, size: Size, settings: Settings, model: Model, tokenizer: WordTokenizer, texts: Sequence[str]
+) -> Model:
+    """The model after it has read all texts as a language model."""
     # one pass over much text under-fits, so the language model drops little; the few labels want more
-    light = replace(config, token_dropout=0.02, embed_dropout=0.1, dropout=0.1, weight_dropout=0.1)
-    reader = Model(light)
-    pretrain(run, size, reader, tokenizer, texts)
-    model = Model(config)
-    model.load_state_dict(reader.state_dict())
-    return tokenizer, model
+    light = replace(model.config, token_dropout=0.02, embed_dropout=0.1, dropout=0.1, weight_dropout=0.1)
+    reader = _as(light, model)
+    pretrain(run, size, settings, reader, tokenizer, texts)
+    return _as(model.config, reader)
 
 
 def train(run: Run) -> Path:
     """The whole recipe; returns the folder of the finished bundle."""
-    size = SIZES[run.size]
+    size = FURTHER[run.size] if run.init else SIZES[run.size]
     sources = _limited(corpora.training_sources(run.data), size.texts)
     texts = corpora.unlabelled_texts(run.data)
     texts = texts[: 5 * size.texts] if size.texts else texts
-    first = run.first_bundle()
-    tokenizer, model = _start(first) if first else _read_first(run, size, texts)
+    tokenizer, model = _begin(run, size, texts)
+    if size.pretrain:
+        model = _read(run, size, size.pretrain, model, tokenizer, texts)
     dev = corpora.dev_sets(run.data)
     dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
     encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]
@@ -229,9 +256,7 @@ def calibrate(model: Model, dev: dict[str, list[Encoded]]) -> Model:
     grid = torch.linspace(0.5, 3.0, 126)
     losses = [float(nn.functional.cross_entropy(logits / temperature, targets)) for temperature in grid]
     temperature = float(grid[int(np.argmin(losses))])
-    calibrated = Model(replace(model.config, temperature=round(temperature, 3)))
-    calibrated.load_state_dict(model.state_dict())
-    return calibrated.eval()
+    return _as(replace(model.config, temperature=round(temperature, 3)), model).eval()
 
 
 def publish(
@@ -241,7 +266,7 @@ def publish(
     manifest = {
         "task": run.task,
         "variant": run.variant,
-        "version": VERSION,
+        "version": run.version(VERSION),
         "model": MODEL,
         "preprocessing": {"words": "penn", "case": "folded", "wrap": "eos"},
         "licence": LICENCE,
