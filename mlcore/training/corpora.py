@@ -1,6 +1,6 @@
 """The sentiment sets of the data folder, each with its labels brought to negative / neutral / positive.
 
-Layout (`sentiment/`, TAB separated, text last): imdb.train (label, stars, text; Maas et al. 2011,
+Layout (`sentiment/NAME.tsv.xz`, TAB separated, text last): imdb.train (label, stars, text; Maas et al. 2011,
 ai.stanford.edu/~amaas/data/sentiment), imdb.unsup.txt, sst2.dev, sst5.train, sst5.train_phrases (Socher et al. 2013,
 nlp.stanford.edu/sentiment), mr.all (label, overlap with SST, text; Pang & Lee 2005), cr.train (Hu & Liu 2004),
 amazon_mds.train (stars, domain, title, text; Blitzer et al. 2007), semeval2017_3class.{train,dev} (Rosenthal et

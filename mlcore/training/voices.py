@@ -1,8 +1,9 @@
 """Books as streams of tokens, one voice each, for a language model with carried state.
 
 Data: `lm/<voice>.{train,valid}.txt.xz` (a line a paragraph, `### Title / Author` opens a book; public-domain books of
-Standard Ebooks and 100 English novels of computationalstylistics), `sentiment/imdb.unsup.txt.xz` (Maas et al. 2011) as
-the voice `reviews`, of which every fiftieth is held out; `lm/tinyshakespeare.*` (Karpathy 2015; nanoGPT's split).
+Standard Ebooks and, as `novels_1895_1937`, the 43 younger ones of computationalstylistics' 100 English novels),
+`sentiment/imdb.unsup.txt.xz` (Maas et al. 2011) as the voice `reviews`, of which every fiftieth is held out;
+`lm/tinyshakespeare.*` (Karpathy 2015; nanoGPT's split).
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +25,8 @@ from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 
 from .conftest import TASK
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def run(name: str, *arguments: Any, **options: Any) -> str:
@@ -99,6 +104,11 @@ def test_a_backup_brings_everything_back(
     assert "2 jobs, 1 files" in run("restore", str(path))
     assert sorted(str(job.content.output) for job in Job.objects.select_related("content")) == outputs
     assert {str(v) for v in ModelVersion.objects.filter(status="active")} == {f"{TASK}/en@1", "translation/multi@1"}
+    fresh = {**os.environ, "UNROLL_STATE": str(tmp_path / "fresh"), "DATABASE_URL": ""}
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "restore", str(path)], cwd=ROOT, env=fresh, capture_output=True, text=True
+    )
+    assert "2 jobs, 1 files and 2 bundles" in ended.stdout, ended.stderr
     (tmp_path / "no.tar.gz").write_bytes(b"nothing")
     Job.objects.all().delete()
     File.objects.all().delete()

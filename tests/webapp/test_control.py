@@ -284,6 +284,17 @@ def test_feedback_without_a_correction_is_a_judgement(version: ModelVersion) -> 
     row.full_clean(exclude=["job"])
 
 
+def test_an_operator_may_delete_what_people_said(
+    version: ModelVersion, operator: Client, django_user_model: Any
+) -> None:
+    row = Feedback.objects.create(task=TASK, version=version, asked="a", ours="b", theirs="c", session="s")
+    chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    member(django_user_model, "viewer").post("/admin/jobs/feedback/", chosen)
+    assert Feedback.objects.exists()
+    operator.post("/admin/jobs/feedback/", chosen)
+    assert not Feedback.objects.exists()
+
+
 def test_the_copy_of_a_bundle_installs_once(version: ModelVersion, tiny_bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(tiny_bundle.path, tmp_path / "copy")
     assert registry.install(tmp_path / "copy") == version

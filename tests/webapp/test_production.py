@@ -131,6 +131,15 @@ def test_the_production_example_refuses_to_start_as_it_is_and_is_clean_when_fill
     assert clean.returncode == 0, clean.stderr
 
 
+def test_behind_tls_pages_are_redirected_and_health_is_not(tmp_path: Path) -> None:
+    code = (
+        "from django.test import Client; c = Client(headers={'host': 'unroll.example.org'}); "
+        "print(*(c.get(path).status_code for path in ('/', '/healthz/live', '/metrics')))"
+    )
+    ended = manage(tmp_path, example(), "shell", "--no-imports", "-c", code)
+    assert ended.stdout.split() == ["301", "200", "404"], ended.stderr
+
+
 def test_json_logs_are_one_object_a_line_with_the_job_and_not_its_text(tmp_path: Path) -> None:
     code = (
         "import logging; log = logging.getLogger('unroll.journal');"

@@ -196,13 +196,14 @@ class ModelVersionAdmin(ActingAdmin):
         variant=ActionVariant.DANGER,
         dialog=ActionDialog(
             title="Delete this version with its files?",
-            description="This cannot be undone. A version that answered a job can go once that job is gone.",
+            description="This cannot be undone. A version that ever answered stays: the record of switches names it. "
+            "It can be retired.",
             form_class=None,
             form_submit_text="Delete",
         ),
     )
     def remove(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        """Delete a version that answered no job that is still kept."""
+        """Delete a version that never answered."""
         gone = self._act(request, object_id, services.delete, "deleted")
         return _moved(reverse("admin:registry_modelversion_changelist")) if gone else self._back(object_id)
 

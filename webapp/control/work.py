@@ -123,6 +123,10 @@ class FeedbackAdmin(ActingAdmin):
     list_select_related = ("version",)
     actions = ("accept", "dismiss", "export")
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """What people said may hold what nobody ought to keep."""
+        return request.user.has_perm("jobs.delete_feedback")
+
     @admin.action(description="Accept", permissions=["act"])
     def accept(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
         """Mark as right."""

@@ -57,6 +57,7 @@ def write(path: Path) -> dict[str, int]:
 
 def restore(path: Path) -> dict[str, int]:
     """Fill an empty installation from a backup; BackupError when it is not empty or the file is none."""
+    call_command("migrate", verbosity=0)  # a database that nothing ever used is an empty installation too
     if Job.objects.exists() or File.objects.exists():
         raise BackupError("This installation holds jobs already. Restore into an empty one (a fresh UNROLL_STATE).")
     try:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission
 
 _OURS = ("registry", "jobs")
 # what an operator may do beside reading: switch versions and tasks, pause queues, run operations, cancel and requeue,
-# review
+# review and delete what people said
 _OPERATOR = (
     "change_modelversion",
     "add_tasksetting",
@@ -19,6 +19,7 @@ _OPERATOR = (
     "change_operation",
     "change_job",
     "change_feedback",
+    "delete_feedback",
 )
 
 

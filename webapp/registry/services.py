@@ -203,7 +203,7 @@ def retire(version: ModelVersion) -> None:
 
 
 def delete(version: ModelVersion) -> None:
-    """Delete a version with its files; BundleError while it answers, or while a job is kept that it answered."""
+    """Delete a version with its files; BundleError for one that ever answered."""
     if version.status == Status.ACTIVE or version.shipped:
         raise BundleError(f"{version} {'came with the project' if version.shipped else 'answers'}: it stays.")
     path = bundle_path(version)
