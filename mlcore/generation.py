@@ -3,7 +3,8 @@
 An RNN's state has a fixed size, so a finished row's place is taken by the next waiting one at once, and a token costs
 the same however long its text is (a cache, where the model has one, fills up to a fixed size of its own). Token n of a
 continuation is drawn from (seed, continuation, n) alone: the same request gives the same text alone, in a batch, or
-taken up again after a crash.
+taken up again after a crash, but for rounding (batches of other sizes use other kernels; a draw that falls between two
+tokens by less than a thousandth may then fall to the other).
 """
 
 from __future__ import annotations
@@ -122,10 +123,12 @@ class TokenEngine(Engine[Key]):
         found: list[tuple[Key, Event]] = []
         with torch.inference_mode():
             end = time.monotonic() + READ_S
+            ready: list[tuple[Key, _Lane]] = []
             while self.waiting:
-                found += self._read()
+                found += self._read(ready)
                 if time.monotonic() >= end:
                     break
+            self._join([(key, lane) for key, lane in ready if key in self.rows])
             end = time.monotonic() + STEP_S * (1 + len(self.lanes) / CROWD)
             while self.lanes:
                 found += self._advance()
@@ -146,8 +149,8 @@ class TokenEngine(Engine[Key]):
             except Exception as error:
                 yield key, Failed(error)
 
-    def _read(self) -> list[tuple[Key, Event]]:
-        """Read some tokens of the first text that waits; when all are read it joins, with those that begin alike.
+    def _read(self, ready: list[tuple[Key, _Lane]]) -> list[tuple[Key, Event]]:
+        """Read some tokens of the first text that waits; when all are read it is ready, with those that begin alike.
 
         Where some are left, the next row has its turn: a short prompt does not wait for all of a long one.
         """
@@ -161,10 +164,8 @@ class TokenEngine(Engine[Key]):
             for other, twin in self.waiting[1:]:
                 if other == key and twin.tokens == lane.tokens:
                     twin.read, twin.state, twin.cache = lane.read, lane.state, lane.cache
-            joining = [(other, twin) for other, twin in self.waiting if twin.is_read]
+            ready += [(other, twin) for other, twin in self.waiting if twin.is_read]
             self.waiting = [(other, twin) for other, twin in self.waiting if not twin.is_read]
-            for other, twin in joining:
-                self._join(other, twin)
         else:
             self.waiting.sort(key=lambda one: one[0] == key)
         return []
@@ -187,22 +188,24 @@ class TokenEngine(Engine[Key]):
             zeros = [torch.zeros(1, 1, size, device=device) for size in sizes]
             lane.state = [(zero, zero) for zero in zeros]
 
-    def _join(self, key: Key, lane: _Lane) -> None:
-        """Put a text whose beginning is read into the running batch."""
-        assert lane.state is not None
-        last = torch.tensor([lane.tokens[-1]], device=self.predictor.device)
-        if self.lanes and self.last is not None:
-            self.state = [
-                (torch.cat([h, new_h], dim=1), torch.cat([c, new_c], dim=1))
-                for (h, c), (new_h, new_c) in zip(self.state, lane.state, strict=True)
-            ]
-            self.last = torch.cat([self.last, last])
-            self.cache = self.cache.joined(lane.cache) if self.cache and lane.cache else None
-        else:
-            self.state, self.last = lane.state, last
-            self.cache = lane.cache.select(torch.zeros_like(last)) if lane.cache else None  # a twin may share it
-        lane.state = lane.cache = None
-        self.lanes.append((key, lane))
+    def _join(self, ready: Sequence[tuple[Key, _Lane]]) -> None:
+        """Put texts whose beginnings are read into the running batch, all at once: that copies it."""
+        if not ready:
+            return
+        states = [self.state] if self.lanes else []
+        states += [lane.state for _, lane in ready if lane.state]
+        self.state = [
+            (torch.cat([h for h, _ in parts], dim=1), torch.cat([c for _, c in parts], dim=1))
+            for parts in zip(*states, strict=True)
+        ]
+        last = torch.tensor([lane.tokens[-1] for _, lane in ready], device=self.predictor.device)
+        self.last = torch.cat([self.last, last]) if self.lanes and self.last is not None else last
+        caches = [self.cache] if self.lanes and self.cache else []
+        caches += [lane.cache for _, lane in ready if lane.cache]
+        self.cache = Cache.joined(caches) if caches else None
+        for _, lane in ready:
+            lane.state = lane.cache = None
+        self.lanes += ready
 
     def _advance(self) -> list[tuple[Key, Event]]:
         """One token for every row; one that cannot go on is taken out."""

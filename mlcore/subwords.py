@@ -74,6 +74,7 @@ class SubwordTokenizer(PieceVocabulary):
 class TextTokenizer(PieceVocabulary):
     """A vocabulary that keeps a text exactly, spaces and line breaks included: decode(encode(text)) == text.
 
+    But for U+2581, sentencepiece's own sign for a space, which comes back as one.
     Ids 0 to 3 are pad, unk, bos and eos. With `kind` "char" every character is a piece, and others are unk.
     """
 

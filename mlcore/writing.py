@@ -81,7 +81,9 @@ class Writing:
     decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("ignore"))
     tail: str = ""  # the end of the text, as far as a stop string may have begun in it
     reason: str = ""
+    notice: str = ""  # what is told with its first tokens
     told: int = 0  # tokens that were told
+    told_end: bool = False  # and that it has ended
     _word: tuple[int, str, bytes] = (-1, "", b"")  # what `_last_word` found at so many bytes: asked for every candidate
 
     @property
@@ -121,7 +123,7 @@ class Writing:
         return self._word[1:]
 
     def push(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        """Take the next token; of the likeliest, up to five that might have come are shown."""
+        """Take the next token; the likeliest are shown, up to five, whatever the options leave of them."""
         could = islice(((index, p) for index, p in top if self.allows(index)), SHOWN)
         shown = [{"text": self._shown(index), "prob": round(p, 4)} for index, p in could]
         piece = self._piece(token)
@@ -147,17 +149,22 @@ class Writing:
         return piece.removeprefix(b" ") if self.spaced and not self.written else piece
 
     def fresh(self) -> JSON:
-        """Tokens that were not told yet, and where they stand."""
+        """Tokens that were not told yet, and where they stand; why it ended, once it has; its notice at the start."""
         start, self.told = self.told, len(self.tokens)
-        if start == self.told:
+        ended, self.told_end = self.finished and not self.told_end, self.finished
+        if start == self.told and not ended:
             return {}
-        return {"start": start, "ids": self.written[start:], "tokens": self.tokens[start:]}
+        found: JSON = {"start": start, "ids": self.written[start:], "tokens": self.tokens[start:]}
+        if self.notice and not start:
+            found["notice"] = self.notice
+        return found | ({"finish_reason": self.reason} if ended else {})
 
     def output(self) -> JSON:
         """The whole continuation."""
         return {"generated_text": self.text, "finish_reason": self.reason or "cancelled", "tokens": self.tokens}
 
 
+_MASKS = 64  # that are kept; there are as many as beginnings of characters
 _masks: WeakKeyDictionary[TextTokenizer, dict[tuple[bytes, bool, bool], NDArray[np.bool_]]] = WeakKeyDictionary()
 
 
@@ -169,6 +176,8 @@ def _refused(tokenizer: TextTokenizer, begun: bytes, at_start: bool, spaced: boo
     known = _masks.setdefault(tokenizer, {})
     kind = (begun, at_start, spaced)
     if kind not in known:
+        if len(known) >= _MASKS:
+            known.clear()
         found = np.array([not _is_plain(piece) or not _may_follow(begun, piece) for piece in tokenizer.raw])
         found[tokenizer.eos_id] = at_start
         starts = np.array([len(piece) > 1 and piece.startswith(b" ") for piece in tokenizer.raw])
@@ -193,9 +202,11 @@ def _begun(raw: bytes | bytearray) -> bytes:
 
 
 def _may_follow(begun: bytes, piece: bytes) -> bool:
-    """Whether a piece goes on as UTF-8 may: from a character that is begun to a whole one, or another's beginning."""
+    """Whether a piece goes on as UTF-8 may: from a character that is begun to a whole one, or another's beginning.
+
+    Control characters behind ASCII, two bytes each, may not be one.
+    """
     try:
-        (begun + piece).decode()
+        return not any("\x7f" <= character <= "\x9f" for character in (begun + piece).decode())
     except UnicodeDecodeError as error:
         return error.reason == "unexpected end of data"
-    return True

@@ -7,6 +7,7 @@ token's cost and memory are bounded however long the text is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,10 +73,11 @@ class Cache:
         """The cache of these rows."""
         return Cache(self.config, *(x.index_select(0, rows) for x in (self.keys, self.ids, self.count)))
 
-    def joined(self, other: Cache) -> Cache:
-        """The cache of these rows and others behind them."""
-        mine, theirs = ((x.keys, x.ids, x.count) for x in (self, other))
-        return Cache(self.config, *(torch.cat(pair) for pair in zip(mine, theirs, strict=True)))
+    @classmethod
+    def joined(cls, caches: Sequence[Cache]) -> Cache:
+        """The cache of the rows of all of them, one behind the other."""
+        parts = zip(*((cache.keys, cache.ids, cache.count) for cache in caches), strict=True)
+        return cls(caches[0].config, *(torch.cat(part) for part in parts))
 
 
 @dataclass

@@ -28,7 +28,7 @@ _TOKEN = Record(
         "text": Text(title="Token", allow_blank=True),
         "logprob": Number(title="Log-probability", maximum=0.0001),
         "top": List(
-            title="The likeliest that might have come, up to five",
+            title="The likeliest, up to five, before the options narrow them",
             of=Record(
                 fields={
                     "text": Text(title="Token", allow_blank=True),
@@ -190,14 +190,14 @@ class TextGeneration(Task):
         if options["voice"] not in assets.voices:
             raise InvalidInput("voice", f"This model has no such voice. It has: {', '.join(assets.voices)}.")
         given = inputs["prompt"].replace("\r\n", "\n")
-        prompt = given[-READ:]
-        text = prompt.rstrip(" ")  # a word's space is part of its token
-        ids = assets.tokenizer.encode(text) if prompt.strip() else []
+        prompt = given.rstrip(" ")[-READ:]  # a word's space is part of its token
+        spaces = len(given) - len(given.rstrip(" "))
+        ids = assets.tokenizer.encode(prompt) if prompt.strip() else []
         notices = []
-        read = len(prompt)
+        read = len(prompt) + spaces
         if len(ids) > READ_TOKENS:
             ids = ids[-READ_TOKENS:]
-            read = len(assets.tokenizer.decode(ids)) + len(prompt) - len(text)
+            read = len(assets.tokenizer.decode(ids)) + spaces
         if read < len(given):
             notices.append(f"Of {len(given):,} characters the last {read:,} were read.")
         if read == len(given) or not ids:
@@ -205,6 +205,7 @@ class TextGeneration(Task):
         letters = [character for character in prompt if character.isalpha()]
         if letters and sum(character.isascii() for character in letters) < 0.5 * len(letters):
             notices.append("The model knows English only; what it writes after this may make little sense.")
+        notice = " ".join(notices)
         texts = [
             Writing(
                 tokenizer=assets.tokenizer,
@@ -213,12 +214,13 @@ class TextGeneration(Task):
                 number=number,
                 limit=options["max_new_tokens"],
                 stops=tuple(options["stop"]),
-                before=prompt.encode()[-80:],
-                spaced=bool(prompt.strip()) and text != prompt,
+                before=(prompt + " " * bool(spaces)).encode()[-80:],
+                spaced=bool(prompt.strip() and spaces),
+                notice="" if number else notice,
             )
             for number in range(options["num_return_sequences"])
         ]
-        return Item({}, options, Row(texts, options["seed"], " ".join(notices)), len(ids))
+        return Item({}, options, Row(texts, options["seed"], notice), len(ids))
 
     def resume(self, item: Item, partial: JSON, assets: Assets) -> Item:
         """Take up what was written before a worker ended."""
@@ -229,6 +231,7 @@ class TextGeneration(Task):
                 text.push(token, known["logprob"], [])
                 text.tokens[-1] = known
             text.told = len(text.tokens)
+            text.reason = text.reason or part.get("finish_reason", "")
         return item
 
     def output_of_partial(self, options: JSON, partial: JSON) -> JSON:
@@ -236,15 +239,17 @@ class TextGeneration(Task):
         parts = partial.get("parts", {})
         texts = []
         for number in range(options["num_return_sequences"]):
-            tokens = parts.get(str(number), {}).get("tokens", [])
-            text, reason = "".join(token["text"] for token in tokens), "cancelled"
+            part = parts.get(str(number), {})
+            tokens, reason = part.get("tokens", []), part.get("finish_reason", "cancelled")
+            text = "".join(token["text"] for token in tokens)
             if ends := [text.index(stop) for stop in options["stop"] if stop in text]:
                 text, reason = text[: min(ends)], "stop"
             elif len(tokens) >= options["max_new_tokens"]:
                 reason = "length"
             texts.append({"generated_text": text, "finish_reason": reason, "tokens": tokens})
         first, *others = texts
-        return {**first, "seed": options["seed"], "notice": "", "others": others}
+        notice = parts.get("0", {}).get("notice", "")
+        return {**first, "seed": options["seed"], "notice": notice, "others": others}
 
     def for_self_test(self, options: JSON) -> JSON:
         """Short, and without chance: a draw near the edge of two tokens falls otherwise on another machine."""
@@ -252,14 +257,9 @@ class TextGeneration(Task):
 
     def merge_part(self, known: JSON, fresh: JSON) -> JSON:
         """Tokens that came are put behind those that are known."""
-        if not known:
-            return {**fresh, "start": 0}
         start = fresh["start"]
-        return {
-            "start": 0,
-            "ids": [*known["ids"][:start], *fresh["ids"]],
-            "tokens": [*known["tokens"][:start], *fresh["tokens"]],
-        }
+        behind = {name: [*known.get(name, [])[:start], *fresh[name]] for name in ("ids", "tokens")}
+        return {**known, **fresh, **behind, "start": 0}
 
     def postprocess(self, raw: Any, item: Item, assets: Assets) -> JSON:
         """The continuation with its tokens, and the others."""

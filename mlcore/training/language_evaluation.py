@@ -82,7 +82,7 @@ def ngram_bits(train: str, held: str, order: int = ORDER) -> float:
 
 
 def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
-    """The card's scores, measured again on a bundle."""
+    """The card's scores, measured again on a bundle; those of n-grams and the yardstick are the bundle's own."""
     if split not in ("dev", "valid"):
         raise InvalidInput("split", f"There is no split {split!r}. Known: dev.")
     kept = predictor.bundle.metrics

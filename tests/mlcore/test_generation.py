@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import itertools
 import json
@@ -149,8 +150,17 @@ def test_a_bad_row_fails_alone(predictor: Predictor, monkeypatch: pytest.MonkeyP
 
 def test_temperature_0_takes_the_likeliest(predictor: Predictor) -> None:
     output = write(predictor, temperature=0, repetition_penalty=1.0)
-    for token in output["tokens"]:
-        assert token["logprob"] >= math.log(token["top"][0]["prob"]) - 2e-2 or token["text"] != token["top"][0]["text"]
+    item = predictor.prepare({"prompt": "The fog"}, {"max_new_tokens": 40})
+    (text,) = item.context.continuations
+    read, model = list(text.prompt), predictor.model
+    with torch.inference_mode():
+        while not text.finished:
+            tokens = torch.tensor([read])
+            logits = model.logits(model(tokens, torch.full_like(tokens, text.voice))[0][0, -1])  # type: ignore[operator]
+            likeliest = int(logits.masked_fill(torch.from_numpy(text.refused), -math.inf).argmax())
+            text.push(likeliest, 0.0, [])
+            read.append(likeliest)
+    assert output["generated_text"] == text.text
     assert (
         output["generated_text"] == write(predictor, temperature=0, seed=99, repetition_penalty=1.0)["generated_text"]
     )
@@ -403,6 +413,33 @@ def test_half_an_answer_is_an_output(predictor: Predictor) -> None:
     assert full["finish_reason"] == "length"
 
 
+def test_spaces_behind_a_prompt_are_no_part_of_what_is_cut(predictor: Predictor) -> None:
+    item = predictor.prepare({"prompt": "A story" + " " * 9_000}, {})
+    (text,) = item.context.continuations
+    assert list(text.prompt) == predictor.assets.tokenizer.encode("\nA story")
+    assert text.spaced
+    assert not item.context.notice
+
+
+def test_an_end_and_a_notice_are_told_and_known_again(predictor: Predictor) -> None:
+    options = {"seed": 1, "num_return_sequences": 2, "max_new_tokens": 9}
+    asked = {"prompt": "word " * 10_000}
+    first, second = predictor.prepare(asked, options).context.continuations
+    first.push(predictor.assets.tokenizer.encode("a")[0], -1.0, [])
+    first.push(predictor.assets.tokenizer.eos_id, -1.0, [])
+    told = first.fresh()
+    assert told["finish_reason"] == "eos"
+    assert not first.fresh(), "once"
+    second.push(predictor.assets.tokenizer.encode("b")[0], -1.0, [])
+    stored = {"parts": {"0": SPEC.merge_part({}, told), "1": SPEC.merge_part({}, second.fresh())}}
+    _, cleaned = SPEC.clean(asked, options)
+    stopped = SPEC.output_of_partial(cleaned, stored)
+    assert (stopped["finish_reason"], stopped["others"][0]["finish_reason"]) == ("eos", "cancelled")
+    assert "characters the last" in stopped["notice"]
+    again = SPEC.resume(predictor.prepare(asked, options), stored, predictor.assets).context.continuations
+    assert [text.finished for text in again] == [True, False]
+
+
 def test_a_seed_is_drawn_where_none_is_given() -> None:
     seeds = {SPEC.clean({"prompt": "x"}, {})[1]["seed"] for _ in range(4)}
     assert len(seeds) == 4
@@ -515,9 +552,21 @@ def test_banned_words_never_come_out_not_even_in_pieces(monkeypatch: pytest.Monk
 
 
 def test_half_a_character_is_never_left_behind(predictor: Predictor) -> None:
+    """But at the very end, where the length may cut one."""
+    pieces = predictor.assets.tokenizer.raw
+    characters = 0
     for seed in range(8):
-        output = write(predictor, temperature=2.0, seed=seed, top_p=1.0, repetition_penalty=1.0)
-        assert "\ufffd" not in output["generated_text"]
+        options = {"temperature": 2.0, "seed": seed, "top_p": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 60}
+        item = predictor.prepare({"prompt": "The fog"}, options)
+        engine = predictor.engine(1)
+        engine.add(0, item)
+        for _ in run(engine):
+            pass
+        raw = b"".join(pieces[token] for token in item.context.continuations[0].written)
+        text = codecs.getincrementaldecoder("utf-8")("strict").decode(raw)
+        assert not any("\x7f" <= character <= "\x9f" for character in text)
+        characters += sum(not character.isascii() for character in text)
+    assert characters, "some are written of several bytes"
 
 
 @pytest.mark.parametrize("text", ["A line.\n\n  Two  spaces\n", "ümlaut — “quotes”\n", "日本 🙂\n", "\ttab\r\nend"])

@@ -224,6 +224,7 @@ def _read(
 ) -> Model:
     """The model after it has read all texts as a language model."""
     # one pass over much text under-fits, so the language model drops little; the few labels want more
+    torch.manual_seed(run.seed)
     light = replace(model.config, token_dropout=0.02, embed_dropout=0.1, dropout=0.1, weight_dropout=0.1)
     reader = _as(light, model)
     pretrain(run, size, settings, reader, tokenizer, texts)
@@ -234,7 +235,7 @@ def train(run: Run) -> Path:
     """The whole recipe; returns the folder of the finished bundle."""
     size = FURTHER[run.size] if run.init else SIZES[run.size]
     sources = _limited(corpora.training_sources(run.data), size.texts)
-    texts = corpora.unlabelled_texts(run.data)
+    texts = corpora.unlabelled_texts(run.data) if size.pretrain else []
     texts = texts[: 5 * size.texts] if size.texts else texts
     tokenizer, model = _begin(run, size, texts)
     if size.pretrain:

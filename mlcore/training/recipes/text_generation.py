@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mlcore.errors import InvalidInput
 from mlcore.models.lstm_language_model import Config, Model
 from mlcore.predictor import Predictor
 from mlcore.subwords import TextTokenizer
@@ -127,6 +128,15 @@ FURTHER = {
 ONE_VOICE = Settings(steps=700, max_lr=3e-4, warmup=0.05, evaluate_every=100)
 
 
+def _check(run: Run) -> None:
+    """InvalidInput for a variant that is none, and for one voice of which nothing is known yet."""
+    known = ("voices", YARDSTICK, *VOICES)
+    if run.variant not in known:
+        raise InvalidInput("variant", f"There is no variant {run.variant!r}. Known: {', '.join(known)}.")
+    if run.variant in VOICES and run.init is None:
+        raise InvalidInput("variant", f"{run.variant} is fine-tuned: name the bundle that it goes on from with --init.")
+
+
 def _size(run: Run) -> Size:
     if run.variant == YARDSTICK:
         return YARDSTICKS[run.size]
@@ -183,6 +193,7 @@ def _tokenizer(run: Run, size: Size) -> TextTokenizer:
 
 def train(run: Run) -> Path:
     """The whole recipe; returns the folder of the finished bundle."""
+    _check(run)
     size = _size(run)
     tokenizer = _tokenizer(run, size)
     books = _books(run, size, tokenizer)
