@@ -56,12 +56,16 @@ class Predictor:
             if len(window) == size:
                 yield from self._predict(window, options)
                 window = []
-        yield from self._predict(window, options)
+        if window:
+            yield from self._predict(window, options)
 
     def _predict(self, window: Sequence[Any], options: Any) -> list[JSON]:
+        *_, answers = self.stepwise(window, options)
+        return answers
+
+    def stepwise(self, window: Sequence[Any], options: Any = None) -> Iterator[list[JSON]]:
+        """As `predict`, of one batch: nothing behind each of its engine's steps, at last all answers in order."""
         answers: dict[int, JSON] = {}
-        if not window:
-            return []
         engine: Engine[int] = self.engine(len(window))
         items: dict[int, Item] = {}
         for index, request in enumerate(window):
@@ -77,7 +81,9 @@ class Predictor:
                     answers[index] = {"output": event.output}
                 elif isinstance(event, Failed):
                     answers[index] = {"error": describe(event.error)}
-        return [answers[index] for index in range(len(window))]
+            if engine.rows:
+                yield []
+        yield [answers[index] for index in range(len(window))]
 
 
 def choose_device(name: str) -> str:

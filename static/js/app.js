@@ -94,10 +94,8 @@ function fill(form, values, prefix = "") {
 
 function fillExample(form, chip) {
   fill(form, JSON.parse(chip.dataset.example));
-  // what an example does not say is the default again, but for what the person wrote (a glossary)
-  for (const field of all('[name^="option-"]', form)) {
-    if (field.tagName === "SELECT") for (const option of field.options) option.selected = option.defaultSelected;
-  }
+  // a choice that an example does not make is the task's own again; what the person wrote (a glossary) stays
+  for (const field of all('select[name^="option-"]', form)) field.value = field.dataset.default;
   fill(form, JSON.parse(chip.dataset.options), "option-");
 }
 
@@ -157,18 +155,21 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-// A swapped result takes the focus along; what has an id keeps it by itself.
-let focused = false;
-document.addEventListener("htmx:beforeSwap", (event) => {
-  focused = event.detail.target?.id === "result" && event.detail.target.contains(document.activeElement);
+// What is swapped takes the focus along, and how far its tables are scrolled; what has an id keeps the focus by itself.
+let focused = "", scrolled = [];
+document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+  focused = target?.contains(document.activeElement) ? target.id : "";
+  scrolled = all(".scroll[id]", target ?? document).map(({ id, scrollTop }) => [id, scrollTop]);
 });
 document.addEventListener("htmx:afterSettle", () => {
-  const result = one("#result");
-  if (focused && result && !result.contains(document.activeElement)) {
-    result.tabIndex = -1;
-    result.focus({ preventScroll: true });
+  for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo({ top });
+  const swapped = focused && document.getElementById(focused);
+  if (swapped && !swapped.contains(document.activeElement)) {
+    swapped.tabIndex = -1;
+    swapped.focus({ preventScroll: true });
   }
-  focused = false;
+  focused = "";
+  scrolled = [];
 });
 
 document.addEventListener("htmx:afterSettle", () => {

@@ -1,11 +1,19 @@
 // One event stream for all that is under way on this page; polling where streams do not get through.
 const POLL_MS = 2000;
+const TABLE_MS = 4000; // a batch's table is fetched anew at most so often
+const MOST = 100; // jobs that one stream follows
 let source = null, polling = null, followed = new Set();
 
 const live = () => [...document.querySelectorAll("[data-live]")];
 // a panel follows its jobs, or the one row that it shows
 const ids = (panel) => (panel.dataset.jobs ?? panel.dataset.id).split(" ");
-const refresh = (panel) => window.htmx.trigger(panel, "refresh");
+
+// Not under the hands of somebody who types in it: later then.
+function refresh(panel) {
+  const typing = document.activeElement?.matches("textarea, input:not([type=hidden])") && panel.contains(document.activeElement);
+  if (!typing) window.htmx.trigger(panel, "refresh");
+  else setTimeout(() => { if (panel.isConnected) refresh(panel); }, POLL_MS);
+}
 
 function stop() {
   source?.close();
@@ -37,8 +45,16 @@ function onChange(event) {
   const data = JSON.parse(event.data), panel = panelOf(data);
   if (!panel) return;
   // a text that grows token by token is written by its own script: only the count is new
-  if (event.type === "progress" && panel.hasAttribute("data-streams")) count(panel, data);
-  else refresh(panel);
+  if (event.type !== "progress") { refresh(panel); return; }
+  const table = panel.dataset.live === "batch";
+  if (table || panel.hasAttribute("data-streams")) count(panel, data);
+  if (table) later(panel);
+  else if (!panel.hasAttribute("data-streams")) refresh(panel);
+}
+
+let tables = null;
+function later(panel) {
+  tables ??= setTimeout(() => { tables = null; if (panel.isConnected) refresh(panel); }, TABLE_MS);
 }
 
 function count(panel, { done, total, unit }) {
@@ -63,13 +79,16 @@ function onDone(event) {
 // One panel's own address may carry its token; several are this visitor's and share a stream.
 function address(panels) {
   if (panels.length === 1) return panels[0].dataset.events;
-  return `/api/v1/events?${panels.flatMap(ids).slice(0, 100).map((id) => `job=${id}`).join("&")}`;
+  return `/api/v1/events?${asked(panels).map((id) => `job=${id}`).join("&")}`;
 }
+
+// The others have their turn when these are done.
+const asked = (panels) => (panels.length === 1 ? ids(panels[0]) : panels.flatMap(ids).slice(0, MOST));
 
 export function watch() {
   const panels = live();
   if (!panels.length || document.hidden) { stop(); return; }
-  const wanted = panels.flatMap(ids);
+  const wanted = asked(panels);
   if (polling || (source && wanted.every((id) => followed.has(id)))) return;
   stop();
   followed = new Set(wanted);

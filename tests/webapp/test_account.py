@@ -98,6 +98,20 @@ def test_a_days_jobs_are_counted_and_limited(anna: User, version: ModelVersion) 
     assert Client().get("/api/v1/limits").json()["key"] is None
 
 
+def test_a_day_pays_for_jobs_only(anna: User, version: ModelVersion) -> None:
+    key, text = keys.make(anna, "small", daily_limit=2)
+    assert call(text, "/api/v1/batches", {"task": "nothing", "items": [{"inputs": inputs()}] * 2}).status_code == 422
+    half_bad = {"task": TASK, "items": [{"inputs": inputs()}, {"inputs": {}}]}
+    assert call(text, "/api/v1/batches", half_bad).status_code == 202
+    key.refresh_from_db()
+    assert key.used_today == 1
+    body = {"task": TASK, "inputs": inputs()}
+    first, again = (call(text, body=body, **{"Idempotency-Key": "k"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202), "a repeat makes no job"
+    assert first.json()["id"] == again.json()["id"]
+    assert call(text, body=body).status_code == 429
+
+
 def test_with_access_for_the_signed_in_only_a_key_is_enough(anna: User, settings: Any) -> None:
     settings.ACCESS = "signed-in"
     _, text = keys.make(anna, "one")

@@ -278,6 +278,29 @@ def test_tasks_come_with_their_schemas(client: Client) -> None:
     assert task["available"] and task["licence"] == "for tests"
 
 
+def test_lists_cost_as_many_queries_however_long_they_are(
+    client: Client, post_json: Post, django_assert_max_num_queries: Any
+) -> None:
+    client.post(f"/tasks/{TASK}/run", {"text": "A session begins."})
+    for _ in range(12):
+        post_json("/api/v1/jobs", {"task": TASK, "inputs": inputs()})
+    items = [{"inputs": inputs(f"Text {number}.")} for number in range(40)]
+    with django_assert_max_num_queries(35):
+        created = post_json("/api/v1/batches", {"task": TASK, "items": items}).json()
+    for _ in range(6):
+        post_json("/api/v1/batches", {"task": TASK, "items": items[:1]})
+    for path, most in (
+        ("/api/v1/jobs", 12),
+        (f"/batches/{created['batch']['id']}/panel", 12),
+        (f"/batches/{created['batch']['id']}/", 12),
+        ("/history/", 16),
+    ):
+        with django_assert_max_num_queries(most):
+            assert client.get(path).status_code == 200
+    listed = client.get("/api/v1/jobs").json()["jobs"]
+    assert sorted(job["position"] for job in listed if job["position"]) in ([], list(range(1, 14)))
+
+
 def test_a_private_server_asks_to_sign_in(client: Client, settings: Any) -> None:
     settings.ACCESS = "signed-in"
     assert client.get(JOBS).status_code == 401

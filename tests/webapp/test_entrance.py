@@ -40,6 +40,13 @@ def test_after_ten_failures_even_the_right_password_waits(client: Client, anna: 
     assert sign_in(client, "anna", "correct horse").status_code == 302
 
 
+def test_failures_of_many_names_from_one_address_wait_too(client: Client, anna: User) -> None:
+    cache.set("sign-in:127.0.0.1", entrance.FAILURES_FROM_ONE - 1)
+    assert "Too many" not in sign_in(client, "somebody", "x").content.decode()
+    assert "Too many" in sign_in(client, "anna", "correct horse").content.decode()
+    assert sign_in(client, "anna", "correct horse", REMOTE_ADDR="10.0.0.9").status_code == 302
+
+
 def test_a_success_clears_the_failures(client: Client, anna: User) -> None:
     for _ in range(entrance.FAILURES - 1):
         sign_in(client, "anna", "wrong")

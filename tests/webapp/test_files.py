@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
@@ -17,7 +18,7 @@ from django.utils import timezone
 from PIL import Image
 
 from mlcore.bundle import Bundle
-from webapp.jobs import upkeep
+from webapp.jobs import files, upkeep
 from webapp.jobs.models import File, Job
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
@@ -90,6 +91,50 @@ def test_base64_inside_the_request(client: Client, post_json: Post, settings: An
     assert (
         "uploads" in post_json(JOBS, {"task": TASK, "inputs": {"image": {"base64": data}}}).json()["error"]["message"]
     )
+
+
+def test_a_refused_request_keeps_no_file_and_a_repeated_one_no_second(
+    client: Client, post_json: Post, visitor: Client
+) -> None:
+    image = {"image": {"base64": base64.b64encode(photo()).decode()}}
+    bad = {"task": TASK, "inputs": image, "options": {"beam_size": 99}}
+    assert post_json(JOBS, bad).status_code == 422
+    items = [{"inputs": image, "options": bad["options"]}, {"inputs": image}]
+    assert not File.objects.exists()
+    created = post_json("/api/v1/batches", {"task": TASK, "items": items}).json()
+    assert ["id" in job for job in created["jobs"]] == [False, True]
+    assert File.objects.count() == 1
+    body = {"task": TASK, "inputs": image}
+    first, again = (visitor.post(JOBS, body, "application/json", headers={"Idempotency-Key": "k"}) for _ in range(2))
+    assert first.json()["id"] == again.json()["id"]
+    assert File.objects.count() == 2
+    assert len(list(Path(default_storage.location).glob("uploads/*/*"))) == 2  # type: ignore[attr-defined]
+
+
+def test_what_is_shown_of_a_photo_is_kept_once_and_goes_with_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(client, photo())
+    file = File.objects.get()
+    key = files._shown_key(file, "large")
+    folder = Path(default_storage.path(key)).parent
+    plain = files.decoder.shared().to_show
+    meanwhile: list[Callable[[], Any]] = [
+        lambda: default_storage.save(key, ContentFile(b"another request was first")),
+        lambda: default_storage.delete(key) or files.erase([file]),
+    ]
+
+    def slow(path: Path, side: int) -> bytes:
+        data = plain(path, side)
+        meanwhile.pop(0)()
+        return data
+
+    monkeypatch.setattr(files.decoder.shared(), "to_show", slow)
+    files.shown(file)
+    assert [path.name for path in folder.iterdir()] == [Path(key).name]
+    default_storage.delete(key)
+    files.shown(file)
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../db.sqlite3", "x", "00000000-0000-4000-8000-000000000000"])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -19,9 +20,9 @@ from django.test import Client
 from django.utils import timezone
 
 from mlcore.bundle import Bundle
-from mlcore.errors import InvalidInput
+from mlcore.errors import BundleError, InvalidInput
 from tests.conftest import make_bundle
-from webapp.jobs import operate, operations, upkeep
+from webapp.jobs import claims, operate, operations, upkeep
 from webapp.jobs.models import File, Job, Operation, Status
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
@@ -236,6 +237,42 @@ def test_a_bundle_that_fails_its_self_test_leaves_nothing(version: ModelVersion,
     assert found.label == f"{TASK}/en@3"
     assert not ModelVersion.objects.filter(version=3).exists()
     assert not installed.exists()
+
+
+def test_a_version_that_worked_once_outlives_a_failed_self_test(
+    version: ModelVersion, second: ModelVersion, slow: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations.start(Kind.CHECK, second)
+    work(slow)
+    for error in (BundleError("It lies."), MemoryError()):
+        monkeypatch.setattr(slow.loaded, "get", Mock(side_effect=error))
+        operation = operations.start(Kind.CHECK, second)
+        work(slow)
+        assert reread(operation).status == Status.FAILED
+    assert ModelVersion.objects.filter(pk=second.pk).exists()
+
+
+def test_a_step_that_takes_long_keeps_its_lease(version: ModelVersion) -> None:
+    operations.start(Kind.CHECK, version)
+    held = operations.claim(queues=["slow"], worker="w")
+    assert held is not None and held.lease_token is not None
+    Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    claims.renew({held.lease_token})
+    upkeep.sweep()
+    assert reread(held).status == Status.RUNNING
+
+
+def test_a_window_is_answered_in_steps(
+    version: ModelVersion, slow: Server, monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    """A document of thousands of sentences must not look like a step that hangs."""
+    monkeypatch.setattr(operate, "_LOOK_S", 0.0)
+    predictor = slow.loaded.load(version)
+    monkeypatch.setattr(predictor, "stepwise", lambda requests: iter([[], [], [{"output": None}] * len(requests)]))
+    rows = [operate.Row({"text": "a"})]
+    steps = operate._ask(predictor, rows, 0, 1)
+    told = list(steps)
+    assert len(told) == 4
 
 
 def test_only_staged_versions_are_uninstalled(version: ModelVersion, second: ModelVersion) -> None:

@@ -52,6 +52,18 @@ def answer(file: File, caption: str, tags: str) -> None:
         file.jobs.filter(task=task).update(answer=words)
 
 
+def test_photos_have_no_form_of_another_task(client: Client) -> None:
+    for path in (f"/tasks/{CAPTIONS}/run", f"/tasks/{TAGS}/batch", f"/tasks/{TAGS}/document"):
+        assert client.post(path, {"lines": "a"}).status_code == 404
+
+
+def test_the_gallery_asks_for_all_photos_at_once(client: Client, django_assert_max_num_queries: Any) -> None:
+    for colour in ("teal", "red", "blue", "green", "white", "black"):
+        client.post(RUN, {"image": photo(colour)}, headers=HTMX)
+    with django_assert_max_num_queries(9):
+        assert client.get(GALLERY).content.decode().count('name="photo"') == 6
+
+
 def test_a_photo_is_asked_about_by_every_task(client: Client) -> None:
     card = send(client).content.decode()
     assert {job.task for job in Job.objects.all()} == {CAPTIONS, TAGS}

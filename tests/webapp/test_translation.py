@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
 from mlcore.bundle import Bundle
 from tests.translator import KNOWN, make_translator
+from webapp.jobs import upkeep
 from webapp.jobs.models import Feedback, File, Job, Remembered, Status
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
@@ -208,10 +211,19 @@ def test_the_glossary_is_kept_for_the_next_time_and_is_its_owners(client: Client
     assert "Hund = hound\nKino" in page
     assert "hound" not in Client().get(f"/tasks/{TASK}/").content.decode()
     submit(client, **{"option-glossary": ""})
-    assert Remembered.objects.get().value == []
+    assert not Remembered.objects.exists()
     wrong = client.post(f"/tasks/{TASK}/run", {**FORM, "option-glossary": "a = b\na = c"})
     assert wrong.status_code == 422
     assert "twice" in wrong.content.decode()
+
+
+def test_what_a_session_used_last_goes_with_it(client: Client, work: Callable) -> None:
+    submit(client, **{"option-glossary": "Hund = hound"})
+    upkeep.delete_old()
+    assert Remembered.objects.exists()
+    Remembered.objects.update(used_at=timezone.now() - timedelta(days=31))
+    upkeep.delete_old()
+    assert not Remembered.objects.exists()
 
 
 def test_signing_in_takes_everything_along(client: Client, work: Callable) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from webapp.api import streams
 from webapp.api.access import caller, open_batch, spend
-from webapp.api.schemas import REFUSALS, BatchCreated, BatchIn, BatchOut, batch_json, job_json
+from webapp.api.schemas import REFUSALS, BatchCreated, BatchIn, BatchOut, batch_json, jobs_json
 from webapp.jobs import services
 from webapp.jobs.models import Batch
 
@@ -27,15 +28,20 @@ _FORMULA = re.compile(r"[\t\r]*(=|[+\-@][^\n]*[(|!])")
 def create_batch(request: HttpRequest, payload: BatchIn) -> tuple[int, dict[str, Any]]:
     """Up to 1,000 items; a bad one is told at its place and refuses no other."""
     owner = caller(request)
-    spend(request, len(payload.items))
     batch, results = services.submit_batch(
-        payload.task, payload.items, owner=owner, options=payload.options, variant=payload.variant
+        payload.task,
+        payload.items,
+        owner=owner,
+        options=payload.options,
+        variant=payload.variant,
+        charge=partial(spend, request),
     )
-    stored = {job.pk: job for job in batch.jobs.select_related("content", "version")}
+    stored = list(batch.jobs.select_related("content", "version"))
+    jobs = dict(zip((job.pk for job in stored), jobs_json(stored), strict=True))
     shown = [
         {"error": {"field": result.field, "message": result.message}}
         if isinstance(result, InvalidInput)
-        else job_json(stored[result.pk])
+        else jobs[result.pk]
         for result in results
     ]
     return 202, {"batch": batch_json(batch), "jobs": shown}

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from webapp.api.schemas import (
     JobPage,
     TaskOut,
     job_json,
+    jobs_json,
 )
 from webapp.jobs import events as event_log
 from webapp.jobs import services
@@ -57,15 +59,13 @@ def _wait_seconds(prefer: str | None) -> int:
 
 def _create(request: HttpRequest, payload: JobIn, key: str | None) -> tuple[UUID, list[str]]:
     owner = caller(request)
+    if key and (len(key) > 200 or "\0" in key):
+        raise InvalidInput("Idempotency-Key", "A key has at most 200 characters, none of them NUL.")
     checked = services.check(payload.task, payload.inputs, payload.options, payload.variant, owner=owner)
-    spend(request, 1)
-    if key and owner.is_nobody:
-        return services.submit(checked, owner=owner).pk, [_IGNORED_KEY]
-    if key:
-        if len(key) > 200 or "\0" in key:
-            raise InvalidInput("Idempotency-Key", "A key has at most 200 characters, none of them NUL.")
-        return services.submit_once(checked, owner=owner, key=key, body=payload.dict()).pk, []
-    return services.submit(checked, owner=owner).pk, []
+    charge = partial(spend, request)
+    if key and not owner.is_nobody:
+        return services.submit_once(checked, owner=owner, key=key, body=payload.dict(), charge=charge).pk, []
+    return services.submit(checked, owner=owner, charge=charge).pk, [_IGNORED_KEY] if key else []
 
 
 def _read(pk: UUID, notices: list[str]) -> tuple[Job, dict[str, Any]]:
@@ -128,7 +128,7 @@ def list_jobs(request: HttpRequest, cursor: str = "", task: str = "", status: st
     found = list(rows.order_by("-created_at", "-pk")[: _PAGE + 1])
     more = found[_PAGE - 1] if len(found) > _PAGE else None
     return {
-        "jobs": [job_json(job) for job in found[:_PAGE]],
+        "jobs": jobs_json(found[:_PAGE]),
         "next": signing.dumps([more.created_at.isoformat(), more.pk.hex], salt="cursor") if more else None,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -202,10 +203,19 @@ def job_error(job: Job) -> dict[str, Any] | None:
     return {"field": content.error_field or None, "message": content.error_message} if content.error_message else None
 
 
+def jobs_json(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Jobs as the API shows them; their contents must have been fetched with them."""
+    waits = queries.waiting_all(jobs)
+    return [_job_json(job, waits[job.pk]) for job in jobs]
+
+
 def job_json(job: Job, *, notices: list[str] | None = None) -> dict[str, Any]:
-    """A job as the API shows it; its content must have been fetched with it."""
+    """As `jobs_json`, of one, with what is said of the request."""
+    return {**_job_json(job, queries.waiting(job)), "notices": notices or []}
+
+
+def _job_json(job: Job, wait: queries.Waiting | None) -> dict[str, Any]:
     content = job.content
-    wait = queries.waiting(job)
     progress = None
     if job.progress_total is not None:
         progress = {"done": job.progress_done or 0, "total": job.progress_total, "unit": job.progress_unit}
@@ -230,7 +240,7 @@ def job_json(job: Job, *, notices: list[str] | None = None) -> dict[str, Any]:
         "finished_at": job.finished_at,
         "model_time_s": job.model_time_s,
         "urls": job_urls(job),
-        "notices": notices or [],
+        "notices": [],
     }
 
 

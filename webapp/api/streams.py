@@ -41,10 +41,11 @@ def stream(parts: AsyncIterator[str]) -> StreamingHttpResponse:
 
 
 def _snapshot(jobs: list[UUID]) -> dict[str, dict[str, Any]]:
-    rows = Job.objects.filter(pk__in=jobs).select_related("version")
+    rows = list(Job.objects.filter(pk__in=jobs).select_related("version"))
+    waits = queries.waiting_all(rows)
     found: dict[str, dict[str, Any]] = {}
     for job in rows:
-        wait = queries.waiting(job)
+        wait = waits[job.pk]
         found[str(job.pk)] = {
             "job": str(job.pk),
             "status": job.status,

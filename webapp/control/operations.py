@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminIntegerFieldWi
 from mlcore.errors import BundleError, InvalidInput
 from webapp.control import rendering
 from webapp.control.base import ActingAdmin
-from webapp.jobs import intake, operations
+from webapp.jobs import files, intake, operations
 from webapp.jobs.models import Operation
 from webapp.jobs.owners import owner_of
 from webapp.registry.models import ModelVersion
@@ -68,14 +68,18 @@ class StartForm(forms.Form):
             if sent
             else None
         )
-        return operations.start(
-            Operation.Kind(given["kind"]),
-            given["version"],
-            by=request.user,
-            other=given["other"],
-            file=file,
-            number=given["number"] or 0,
-        )
+        try:
+            return operations.start(
+                Operation.Kind(given["kind"]),
+                given["version"],
+                by=request.user,
+                other=given["other"],
+                file=file,
+                number=given["number"] or 0,
+            )
+        except InvalidInput:
+            files.erase([file] if file else [])
+            raise
 
 
 @admin.register(Operation)

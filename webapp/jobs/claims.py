@@ -16,7 +16,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from webapp.jobs.models import Job, Status, Worker
+from webapp.jobs.models import Job, Operation, Status, Worker
 
 ORDER = ("bulk", "turn", "created_at")
 RETRIED_TOGETHER = 4
@@ -85,10 +85,10 @@ def _fitting(queued: QuerySet[Job], head: Job, limit: int, max_cost: int) -> lis
 
 
 def renew(tokens: Iterable[uuid.UUID]) -> None:
-    """Keep jobs for another lease; only those still held under these tokens."""
-    Job.objects.filter(lease_token__in=list(tokens), status=Status.RUNNING).update(
-        lease_until=timezone.now() + _lease()
-    )
+    """Keep jobs and operations for another lease; only those still held under these tokens."""
+    held = list(tokens)
+    for model in (Job, Operation):
+        model.objects.filter(lease_token__in=held, status=Status.RUNNING).update(lease_until=timezone.now() + _lease())
 
 
 def give_back(tokens: Iterable[uuid.UUID]) -> int:

@@ -110,13 +110,15 @@ def remember(task: tasks.Task, options: dict[str, Any], *, owner: Owner) -> None
     """Keep the values of options that are to be remembered."""
     if owner.is_nobody:
         return
+    whose: dict[str, Any] = (
+        {"user_id": owner.user_id} if owner.user_id is not None else {"user": None, "session": owner.session}
+    )
     for name, spec in task.options.items():
-        if spec.remember:
-            value = {"value": options.get(name), "used_at": timezone.now()}
-            whose: dict[str, Any] = (
-                {"user_id": owner.user_id} if owner.user_id is not None else {"user": None, "session": owner.session}
-            )
+        if spec.remember and options.get(name):
+            value = {"value": options[name], "used_at": timezone.now()}
             Remembered.objects.update_or_create(task=task.name, option=name, **whose, defaults=value)
+        elif spec.remember:
+            Remembered.objects.filter(task=task.name, option=name, **whose).delete()
 
 
 def remembered(task: tasks.Task, *, owner: Owner) -> dict[str, Any]:

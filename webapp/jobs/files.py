@@ -60,8 +60,11 @@ def may_open(file: File, *, owner: Owner, token: str = "") -> bool:
     )
 
 
-def take(task: Task, inputs: Any, *, owner: Owner) -> tuple[Any, list[File]]:
-    """Inputs with the plain ids of their files, and the files; `{"base64": ...}` becomes a file first."""
+def take(task: Task, inputs: Any, made: list[File], *, owner: Owner) -> tuple[Any, list[File]]:
+    """Inputs with the plain ids of their files, and the files.
+
+    `{"base64": ...}` becomes a file first; those go into `made` too: they are to be erased where no job comes of it.
+    """
     if not task.file_inputs or not isinstance(inputs, dict):
         return inputs, []
     cleaned, found = dict(inputs), []
@@ -70,11 +73,11 @@ def take(task: Task, inputs: Any, *, owner: Owner) -> tuple[Any, list[File]]:
         if value is None:
             continue  # the field itself says that it is missing
         media: str = task.inputs[name].media  # type: ignore[attr-defined]
-        file = (
-            _from_base64(value, owner, name, media)
-            if isinstance(value, dict)
-            else open_named(value, owner=owner, field=name)
-        )
+        if isinstance(value, dict):
+            file = _from_base64(value, owner, name, media)
+            made.append(file)
+        else:
+            file = open_named(value, owner=owner, field=name)
         if file.media != media:
             raise InvalidInput(name, f"This upload is no {'photo' if media == 'image' else media}.")
         cleaned[name] = str(file.pk)
@@ -153,7 +156,9 @@ def shown(file: File, *, small: bool = False) -> bytes:
             return bytes(kept.read())
     with local_path(str(file.pk)) as path:
         data = decoder.shared().to_show(path, _SIDES[size])
-    default_storage.save(key, ContentFile(data))
+    saved = default_storage.save(key, ContentFile(data))
+    if saved != key or not File.objects.filter(pk=file.pk).exists():
+        default_storage.delete(saved)  # another request was first, or the photo is gone: nobody would delete it later
     return data
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Load = Callable[[ModelVersion], "Predictor"]
 Steps = Generator[tuple[int, int], None, dict[str, Any]]
-_WINDOW = 16  # requests of a step: a cancel takes effect behind it
+_WINDOW = 16  # requests that are answered together
+_LOOK_S = 1.0  # a cancel takes effect behind the step that ends after so long
 _SHOWN = 50  # differences that are listed
 MOST_ROWS = 20_000
 
@@ -52,6 +53,9 @@ class Answer:
 
 def to_its_end(operation: Operation, load: Load, heartbeat: Heartbeat, *, is_stopping: Callable[[], bool]) -> None:
     """Work on a claimed operation until it is done, has failed or was cancelled, or the worker is told to stop."""
+    token = operation.lease_token
+    assert token is not None
+    heartbeat.tokens.add(token)
     try:
         steps = run(operation, load)
         while not is_stopping():
@@ -65,12 +69,13 @@ def to_its_end(operation: Operation, load: Load, heartbeat: Heartbeat, *, is_sto
                 return  # cancelled
         operations.give_back(operation)
     except (InvalidInput, BundleError) as error:
-        operations.fail(operation, str(error))
+        operations.fail(operation, str(error), faulty=isinstance(error, BundleError))
     except Exception:
         logger.exception("operation %s failed", operation.pk)
         operations.fail(operation, NEUTRAL)
     finally:
         heartbeat.end_step()
+        heartbeat.tokens.discard(token)
 
 
 def run(operation: Operation, load: Load) -> Steps:
@@ -155,15 +160,20 @@ def _replay(operation: Operation, load: Load) -> Steps:
 def _ask(
     predictor: Predictor, rows: Sequence[Row], done: int, total: int
 ) -> Generator[tuple[int, int], None, list[Answer]]:
-    """Answers in order, a window at a time."""
+    """Answers in order, a window at a time; long ones in many steps."""
     spec, found = predictor.task, []
     for start in range(0, len(rows), _WINDOW):
         yield done + start, total
         window = rows[start : start + _WINDOW]
-        began = time.monotonic()
+        began = looked = time.monotonic()
         with files.located_all(spec, [row.inputs for row in window]) as located:
             requests = [{"inputs": i, "options": row.options} for i, row in zip(located, window, strict=True)]
-            answers = list(predictor.predict(requests))
+            answers: list[dict[str, Any]] = []
+            for step in predictor.stepwise(requests):
+                answers = step
+                if time.monotonic() - looked > _LOOK_S:
+                    yield done + start, total
+                    looked = time.monotonic()
         each = (time.monotonic() - began) / len(window)
         found += [Answer(answer.get("output"), answer.get("error", {}).get("message", ""), each) for answer in answers]
     return found

@@ -101,12 +101,14 @@ def succeed(operation: Operation, result: dict[str, Any]) -> bool:
     return ended
 
 
-def fail(operation: Operation, message: str) -> bool:
-    """Store why there is no result; a version that failed its first self-test is uninstalled: nothing half stays."""
+def fail(operation: Operation, message: str, *, faulty: bool = False) -> bool:
+    """Store why there is no result; a `faulty` version that never worked is uninstalled: nothing half stays."""
     ended = _end(operation, Status.FAILED, error=message[:2_000])
     version = operation.version
-    if ended and operation.kind == Operation.Kind.CHECK and version is not None and not version.jobs.exists():
-        registry.uninstall(version)
+    if ended and faulty and operation.kind == Operation.Kind.CHECK and version is not None:
+        worked = version.operations.filter(status=Status.SUCCEEDED).exists() or version.jobs.exists()
+        if not worked:
+            registry.uninstall(version)
     return ended
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.cache import cache
@@ -50,32 +53,55 @@ def seconds_to_clear(jobs: int) -> int:
     return max(1, math.ceil(jobs * seconds_a_job()))
 
 
-def position(job: Job) -> int:
-    """1 for the next in line. Interactive jobs only: those come before bulk ones, oldest first."""
-    ahead = Job.objects.filter(status=Status.QUEUED, queue=job.queue, bulk=False, created_at__lt=job.created_at)
-    return ahead.count() + 1
-
-
 def waiting(job: Job) -> Waiting | None:
     """Why a job waits; None when it is over."""
-    if job.is_terminal:
-        return None
-    if Queue.objects.filter(name=job.queue, paused=True).exists() and job.status == Status.QUEUED:
+    return waiting_all([job])[job.pk]
+
+
+def waiting_all(jobs: Sequence[Job]) -> dict[UUID, Waiting | None]:
+    """As `waiting`, of many in a few queries."""
+    under_way = [job for job in jobs if not job.is_terminal]
+    found: dict[UUID, Waiting | None] = dict.fromkeys(job.pk for job in jobs)
+    if not under_way:
+        return found
+    paused = set(Queue.objects.filter(paused=True).values_list("name", flat=True))
+    workers = live_workers()
+    in_line: list[Job] = []
+    for job in under_way:
+        found[job.pk] = state = _state(job, paused, [worker for worker in workers if job.queue in worker.queues])
+        if state is None:
+            in_line.append(job)
+    for job, place in _positions(in_line):
+        eta = seconds_to_clear(place)
+        found[job.pk] = Waiting("queued", f"{_ordinal(place)} in the queue, about {eta} s.", place, eta)
+    return found
+
+
+def _state(job: Job, paused: set[str], workers: list[Worker]) -> Waiting | None:
+    """Why a job waits that is not over; None where its place in the line is all there is to say."""
+    if job.queue in paused and job.status == Status.QUEUED:
         return Waiting("no-worker", "The operator paused this queue. The job is kept and runs when it goes on.")
-    workers = live_workers(job.queue)
-    label = str(job.version)
-    loading = any(worker.loading == label for worker in workers)
     if not workers:
         return Waiting("no-worker", "No worker is running. Ask the operator to start one; the job is kept.")
-    if loading:
+    if any(worker.loading == str(job.version) for worker in workers):
         return Waiting("loading", "The model is loading.")
     if job.status == Status.RUNNING:
         return Waiting("running", "The model is reading.")
     if job.bulk:
         return Waiting("queued", "Waiting for its turn in the batch.")
-    place = position(job)
-    eta = seconds_to_clear(place)
-    return Waiting("queued", f"{_ordinal(place)} in the queue, about {eta} s.", place, eta)
+    return None
+
+
+def _positions(jobs: Sequence[Job]) -> Iterator[tuple[Job, int]]:
+    """Places in line, 1 for the next one: interactive jobs come before bulk ones, the oldest first."""
+    line = Job.objects.filter(status=Status.QUEUED, bulk=False)
+    if len(jobs) == 1:
+        (job,) = jobs
+        yield job, line.filter(queue=job.queue, created_at__lt=job.created_at).count() + 1
+        return
+    for queue in {job.queue for job in jobs}:
+        times = list(line.filter(queue=queue).order_by("created_at").values_list("created_at", flat=True))
+        yield from ((job, bisect_left(times, job.created_at) + 1) for job in jobs if job.queue == queue)
 
 
 def _ordinal(number: int) -> str:
@@ -85,17 +111,36 @@ def _ordinal(number: int) -> str:
 
 def counts(batch: Batch) -> dict[str, int]:
     """How many jobs of a batch stand where; refused items count as failed."""
-    found = dict(Job.objects.filter(batch=batch).order_by().values_list("status").annotate(Count("pk")))
-    rows = {str(status): int(found.get(status, 0)) for status in Status.values}
-    rows["failed"] += len(batch.refused)
-    return rows
+    return _counts([batch])[batch.pk]
+
+
+def _counts(batches: Sequence[Batch]) -> dict[UUID, dict[str, int]]:
+    found = {batch.pk: dict.fromkeys(map(str, Status.values), 0) for batch in batches}
+    rows = Job.objects.filter(batch__in=found).order_by().values_list("batch", "status").annotate(Count("pk"))
+    for pk, status, number in rows:
+        found[pk][status] = number
+    for batch in batches:
+        found[batch.pk]["failed"] += len(batch.refused)
+    return found
 
 
 def batch_progress(batch: Batch) -> dict[str, Any]:
     """Counts with what is done of the total."""
-    found = counts(batch)
-    done = found["succeeded"] + found["failed"] + found["cancelled"]
-    return {"counts": found, "done": done, "total": batch.total}
+    return progress_of([batch])[batch.pk]
+
+
+def progress_of(batches: Sequence[Batch]) -> dict[UUID, dict[str, Any]]:
+    """As `batch_progress`, of many in one query."""
+    found = _counts(batches)
+    over = ("succeeded", "failed", "cancelled")
+    return {
+        batch.pk: {
+            "counts": found[batch.pk],
+            "done": sum(found[batch.pk][name] for name in over),
+            "total": batch.total,
+        }
+        for batch in batches
+    }
 
 
 def health() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -47,6 +47,10 @@ class Request:
     inputs: dict[str, Any]
     options: dict[str, Any]
     files: tuple[File, ...] = ()
+    made: tuple[File, ...] = ()  # those of them that the request itself brought
+
+
+Charge = Callable[[int], None]  # counts so many jobs against a limit, within the transaction that stores them
 
 
 def check(task: Any, inputs: Any, options: Any = None, variant: Any = None, *, owner: Owner) -> Request:
@@ -56,8 +60,13 @@ def check(task: Any, inputs: Any, options: Any = None, variant: Any = None, *, o
 
 
 def _checked(spec: tasks.Task, version: ModelVersion, inputs: Any, options: Any, owner: Owner) -> Request:
-    named, found = files.take(spec, inputs, owner=owner)
-    return Request(spec, version, *spec.clean(named, options), tuple(found))
+    made: list[File] = []
+    try:
+        named, found = files.take(spec, inputs, made, owner=owner)
+        return Request(spec, version, *spec.clean(named, options), tuple(found), tuple(made))
+    except Exception:
+        files.erase(made)
+        raise
 
 
 def _version(spec: tasks.Task, variant: Any) -> ModelVersion:
@@ -66,11 +75,20 @@ def _version(spec: tasks.Task, variant: Any) -> ModelVersion:
     return registry.active(spec.name, variant or spec.default_variant)
 
 
-def submit(request: Request, *, owner: Owner) -> Job:
+def submit(request: Request, *, owner: Owner, charge: Charge | None = None) -> Job:
     """Store a job and, once it is stored, wake a worker; QueueFull when too much waits already."""
+    try:
+        return _submit(request, owner, charge)
+    finally:
+        files.erase(request.made)  # but those that the job names now
+
+
+def _submit(request: Request, owner: Owner, charge: Charge | None) -> Job:
     _refuse_when_full(request.task, owner, 1)
     with transaction.atomic():
-        job = _row(request, owner=owner)
+        if charge:
+            charge(1)
+        job = _row(request, owner, registry.setting(request.task.name).queue)
         job.save(force_insert=True)
         JobContent.objects.create(job=job, inputs=request.inputs, options=request.options)
         job.files.set(request.files)
@@ -78,14 +96,21 @@ def submit(request: Request, *, owner: Owner) -> Job:
     return job
 
 
-def submit_once(request: Request, *, owner: Owner, key: str, body: Any) -> Job:
+def submit_once(request: Request, *, owner: Owner, key: str, body: Any, charge: Charge | None = None) -> Job:
     """As submit, but the same owner and key give the same job; InvalidInput when the body is another."""
+    try:
+        return _submit_once(request, owner, key, body, charge)
+    finally:
+        files.erase(request.made)
+
+
+def _submit_once(request: Request, owner: Owner, key: str, body: Any, charge: Charge | None) -> Job:
     digest = hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
     earlier = IdempotencyKey.objects.filter(owner=owner.name, key=key).select_related("job").first()
     if earlier is None:
         try:
             with transaction.atomic():
-                job = submit(request, owner=owner)
+                job = _submit(request, owner, charge)
                 IdempotencyKey.objects.create(owner=owner.name, key=key, body_digest=digest, job=job)
         except IntegrityError:  # the same key came twice at once: the other one won
             earlier = IdempotencyKey.objects.select_related("job").get(owner=owner.name, key=key)
@@ -97,7 +122,13 @@ def submit_once(request: Request, *, owner: Owner, key: str, body: Any) -> Job:
 
 
 def submit_batch(
-    task: Any, items: Sequence[Any], *, owner: Owner, options: Any = None, variant: Any = None
+    task: Any,
+    items: Sequence[Any],
+    *,
+    owner: Owner,
+    options: Any = None,
+    variant: Any = None,
+    charge: Charge | None = None,
 ) -> tuple[Batch, list[Job | InvalidInput]]:
     """Store many jobs of one task as one batch; a bad item is told at its place and refuses no other.
 
@@ -107,22 +138,38 @@ def submit_batch(
     version = _version(spec, variant)
     if not 1 <= len(items) <= settings.MAX_BATCH_ITEMS:
         raise InvalidInput("items", f"A batch has from 1 to {settings.MAX_BATCH_ITEMS:,} items, not {len(items):,}.")
-    checked = [_check_item(spec, version, item, options, owner) for item in items]
+    checked: list[Request | InvalidInput] = []
+    try:
+        checked += (_check_item(spec, version, item, options, owner) for item in items)
+        return _store_batch(spec, version, checked, owner, charge)
+    finally:
+        files.erase(file for request in checked if isinstance(request, Request) for file in request.made)
+
+
+def _store_batch(
+    spec: tasks.Task,
+    version: ModelVersion,
+    checked: Sequence[Request | InvalidInput],
+    owner: Owner,
+    charge: Charge | None,
+) -> tuple[Batch, list[Job | InvalidInput]]:
     good = [request for request in checked if isinstance(request, Request)]
     _refuse_when_full(spec, owner, len(good))
-    batch = Batch(task=spec.name, variant=version.variant, total=len(items), **owner.columns())
+    batch = Batch(task=spec.name, variant=version.variant, total=len(checked), **owner.columns())
     batch.refused = [
         [place, error.field, error.message] for place, error in enumerate(checked) if isinstance(error, InvalidInput)
     ]
     results: list[Job | InvalidInput] = []
     with transaction.atomic():
+        if charge and good:
+            charge(len(good))
         batch.save(force_insert=True)
-        turn = _next_turn(registry.queue_of(spec.name), owner)
+        turn, queue = _next_turn(registry.queue_of(spec.name), owner), registry.setting(spec.name).queue
         for place, request in enumerate(checked):
             if isinstance(request, InvalidInput):
                 results.append(request)
                 continue
-            job = _row(request, owner=owner)
+            job = _row(request, owner, queue)
             job.batch, job.place, job.bulk, job.turn = batch, place, True, turn + place
             results.append(job)
         jobs = [job for job in results if isinstance(job, Job)]
@@ -137,8 +184,8 @@ def submit_batch(
             batch_size=500,
             ignore_conflicts=True,
         )
-        for queue in {job.queue for job in jobs}:
-            transaction.on_commit(partial(wake, queue))
+        for name in {job.queue for job in jobs}:
+            transaction.on_commit(partial(wake, name))
     return batch, results
 
 
@@ -161,7 +208,8 @@ def _next_turn(queue: str, owner: Owner) -> int:
     return max(first, own + 1 if own is not None else 0)
 
 
-def _row(request: Request, *, owner: Owner) -> Job:
+def _row(request: Request, owner: Owner, queue: str) -> Job:
+    """A job for a queue, or where that is empty for the task's own."""
     spec, version = request.task, request.version
     shared = json.dumps(
         [version.pk, spec.batch_options(request.options), spec.length_bucket(request.inputs)], sort_keys=True
@@ -170,7 +218,7 @@ def _row(request: Request, *, owner: Owner) -> Job:
         task=spec.name,
         variant=version.variant,
         version=version,
-        queue=registry.setting(spec.name).queue or spec.queue_of(request.inputs),
+        queue=queue or spec.queue_of(request.inputs),
         batch_key=hashlib.sha256(shared.encode()).hexdigest(),
         cost=spec.estimate(request.inputs),
         summary=next((file.name for file in request.files if file.name), "")[:120] or spec.headline(request.inputs),

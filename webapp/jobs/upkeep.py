@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from webapp.jobs import claims, events, files, halves, journal, operations, services
-from webapp.jobs.models import Batch, Job, Operation, Status, Worker
+from webapp.jobs.models import Batch, Job, Operation, Remembered, Status, Worker
 
 
 def sweep() -> int:
@@ -45,7 +45,8 @@ def _give_up(job: Job) -> None:
 def delete_old() -> int:
     """Erase what is older than RETENTION_DAYS; returns the number of jobs.
 
-    Operations go too: their results quote what people sent. What people said of answers (`Feedback`) stays.
+    Operations go too: their results quote what people sent. What people said of answers (`Feedback`) stays, and so
+    does what accounts used last; of sessions, which end, that goes.
     """
     limit = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
     total = 0
@@ -55,6 +56,7 @@ def delete_old() -> int:
         events.forget(ids)
     Batch.objects.filter(created_at__lt=limit).delete()
     Operation.objects.filter(finished_at__lt=limit).delete()
+    Remembered.objects.filter(user=None, used_at__lt=limit).delete()
     call_command("clearsessions", verbosity=0)
     while found := list(files.orphans(limit)):
         files.erase(found)

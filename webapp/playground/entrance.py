@@ -18,29 +18,33 @@ from webapp.jobs.owners import client_address
 from webapp.playground import reset
 
 FAILURES = 10  # of one name from one address
+FAILURES_FROM_ONE = 100  # of all names from one address
 PAUSE_S = 15 * 60
 
 
-def _key(request: HttpRequest, name: str) -> str:
-    return f"sign-in:{client_address(request)}:{name.casefold()[:150]}".replace(" ", "_")
+def _limits(request: HttpRequest, name: str) -> dict[str, int]:
+    """Counters of failures, and how many each allows."""
+    address = f"sign-in:{client_address(request)}"
+    return {f"{address}:{name.casefold()[:150]}".replace(" ", "_"): FAILURES, address: FAILURES_FROM_ONE}
 
 
 class SignInForm(AuthenticationForm):
     """Refuses after too many failures, in words, whether the name exists or not."""
 
     def clean(self) -> dict[str, Any]:
-        """Count failures by name and address; a success clears them."""
+        """Count failures by name and address, and by address; a success clears the name's."""
         assert self.request is not None
-        key = _key(self.request, str(self.cleaned_data.get("username", "")))
-        if cache.get(key, 0) >= FAILURES:
+        limits = _limits(self.request, str(self.cleaned_data.get("username", "")))
+        if any(cache.get(key, 0) >= most for key, most in limits.items()):
             raise ValidationError(f"Too many failures. Try again in {PAUSE_S // 60} minutes.", code="throttled")
         try:
             found = super().clean()
         except ValidationError:
-            cache.add(key, 0, PAUSE_S)
-            cache.incr(key)
+            for key in limits:
+                cache.add(key, 0, PAUSE_S)
+                cache.incr(key)
             raise
-        cache.delete(key)
+        cache.delete(next(iter(limits)))
         return found
 
 

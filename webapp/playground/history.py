@@ -60,6 +60,7 @@ def _keys(rows, kind: str):  # type: ignore[no-untyped-def]
 def _load(keys: list[tuple[UUID, object, str]]) -> list[dict[str, Any]]:
     jobs = Job.objects.prefetch_related("files").in_bulk([pk for pk, _, kind in keys if kind == "job"])
     batches = Batch.objects.in_bulk([pk for pk, _, kind in keys if kind == "batch"])
+    progress = queries.progress_of(list(batches.values()))
     rows: list[dict[str, Any]] = []
     for pk, _, kind in keys:
         row = jobs.get(pk) if kind == "job" else batches.get(pk)
@@ -67,7 +68,7 @@ def _load(keys: list[tuple[UUID, object, str]]) -> list[dict[str, Any]]:
             continue
         shown = {"kind": kind, "row": row, "task": tasks.get(row.task)}
         if isinstance(row, Batch):
-            rows.append({**shown, "progress": queries.batch_progress(row)})
+            rows.append({**shown, "progress": progress[row.pk]})
         elif photo := next((file for file in row.files.all() if file.media == "image"), None):
             _add_photo(rows, photo, row)
         else:

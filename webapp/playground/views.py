@@ -29,6 +29,14 @@ def _task(page: str) -> tasks.Task:
     raise Http404
 
 
+def _form_task(page: str) -> tasks.Task:
+    """A task with a form of its own: photos have another page."""
+    spec = _task(page)
+    if spec.page == PhotoTask.page:
+        raise Http404
+    return spec
+
+
 def _unavailable(spec: tasks.Task) -> str:
     try:
         active(spec.name, spec.default_variant)
@@ -64,7 +72,7 @@ def task_page(request: HttpRequest, page: str) -> HttpResponse:
 @require_POST
 def run(request: HttpRequest, page: str) -> HttpResponse:
     """Submit the form: the result panel for htmx, the result's address for everybody else."""
-    spec = _task(page)
+    spec = _form_task(page)
     inputs, options = forms.read(spec, request.POST)
     try:
         owner = owner_for_page(request)
@@ -100,7 +108,9 @@ def _options(request: HttpRequest, spec: tasks.Task) -> dict[str, Any]:
 @require_POST
 def run_batch(request: HttpRequest, page: str) -> HttpResponse:
     """Submit a list of texts; the batch has its own page."""
-    spec = _task(page)
+    spec = _form_task(page)
+    if not spec.many:
+        raise Http404
     try:
         texts = uploads.read_texts(request.POST.get("lines", ""), request.FILES.get("file"), column=spec.many)
         items = [{"inputs": {spec.many: text}} for text in texts]
@@ -117,11 +127,13 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
 @require_POST
 def run_document(request: HttpRequest, page: str) -> HttpResponse:
     """Submit a document with the options beside it; the job has its own page."""
-    spec = _task(page)
+    spec = _form_task(page)
     field = spec.document_input
+    if not field:
+        raise Http404
     try:
         sent = request.FILES.get(field)
-        if not field or sent is None:
+        if sent is None:
             raise InvalidInput(field, "A file is missing. Choose one.")
         owner = owner_for_page(request)
         file = intake.store(sent.chunks(), owner=owner, field=field, name=sent.name or "", wanted="document")
@@ -241,7 +253,7 @@ def cancel_batch(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _batch_context(request: HttpRequest, pk: UUID) -> dict[str, Any]:
     batch: Batch = lookup.find(request, Batch, pk)
-    jobs = batch.jobs.order_by("place").only("pk", "place", "status", "summary", "answer")
+    jobs = batch.jobs.order_by("place").only("pk", "batch", "place", "status", "summary", "answer")
     rows: list[dict[str, Any]] = [{"place": job.place, "job": job} for job in jobs]
     rows += [{"place": place, "refused": message} for place, _, message in batch.refused]
     return {
