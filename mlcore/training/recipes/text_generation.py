@@ -120,7 +120,7 @@ FURTHER = {
     "base": replace(
         SIZES["base"],
         model={**_QUIET, "dropout": 0.05},
-        settings=Settings(steps=16_000, max_lr=2e-3, warmup=0.025, final_lr=0.01, evaluate_every=1_000),
+        settings=Settings(steps=14_000, max_lr=2e-3, warmup=0.025, final_lr=0.01, evaluate_every=1_000),
         steps=(56, 64, 72),
     ),
 }
