@@ -10,7 +10,8 @@ const ids = (panel) => (panel.dataset.jobs ?? panel.dataset.id).split(" ");
 
 // Not under the hands of somebody who types in it: later then.
 function refresh(panel) {
-  const typing = document.activeElement?.matches("textarea, input:not([type=hidden])") && panel.contains(document.activeElement);
+  const fields = [...panel.querySelectorAll("textarea, input:not([type=hidden])")];
+  const typing = fields.some((field) => field === document.activeElement || field.value !== field.defaultValue);
   if (!typing) window.htmx.trigger(panel, "refresh");
   else setTimeout(() => { if (panel.isConnected) refresh(panel); }, POLL_MS);
 }
