@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from mlcore import task
 from mlcore.bundle import Bundle
+from mlcore.predictor import load_model
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import recipe
 
@@ -27,7 +29,11 @@ def make_bundle(name: str, folder: Path, *, version: int = 1) -> Bundle:
     int8 = getattr(module, "INT8", ())
     draft = write_bundle(folder / "draft", model, manifest=manifest, files=files, int8=int8)
     extra = {"card.md": b"# A tiny model\n", "metrics.json": b"{}"}
-    return finish(draft, folder / "bundle", model, extra=extra, int8=int8)
+    bundle = finish(draft, folder / "bundle", model, extra=extra, int8=int8)
+    stored = load_model(bundle).state_dict()
+    for weight, value in model.state_dict().items():  # float16 or int8 keeps about so much
+        torch.testing.assert_close(stored[weight], value, rtol=1e-2, atol=1e-2)
+    return bundle
 
 
 @pytest.fixture(scope="session")

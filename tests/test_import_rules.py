@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("predictor", "engine", "generation", "batching", "decoding", "beam", "models", "training")
+HEAVY = ("predictor", "engine", "generation", "batching", "decoding", "beam", "sampling", "models", "training")
 TYPES_ONLY = ("running.py", "operate.py", "caretaker.py")  # these name the heavy half's types, and import nothing of it
 TASK_NAMES = (
     *("sentiment-analysis", "sentiment_analysis", "text-generation", "translation/"),
@@ -65,6 +65,12 @@ def imports(path: Path, *, run: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def test_what_imports_torch_is_known_as_heavy() -> None:
+    for path in (ROOT / "mlcore").glob("*.py"):
+        if "torch" in imports(path, run=True) and path.stem != "__main__":
+            assert path.stem in HEAVY, path
 
 
 def test_nothing_in_webapp_imports_the_worker_or_heavy_mlcore() -> None:

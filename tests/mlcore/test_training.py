@@ -14,7 +14,7 @@ from torch import nn
 
 from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
-from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, project, reverse_within_length
+from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, WeightDropLSTM, project, reverse_within_length
 from mlcore.predictor import load_model
 from mlcore.training import cards
 from mlcore.training.data import bucket_batches, padded_length
@@ -121,8 +121,18 @@ def test_few_rows_are_projected_as_many() -> None:
 
 
 def test_locked_dropout_has_one_mask_over_time() -> None:
-    out = LockedDropout(0.5).train()(torch.ones(2, 6, 8))
+    torch.manual_seed(0)
+    out = LockedDropout(0.5).train()(torch.ones(4, 6, 64))
     assert (out == out[:, :1]).all()
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(out[0], out[1])
+
+
+def test_weights_between_steps_are_dropped_in_training_only() -> None:
+    torch.manual_seed(0)
+    layer, x = WeightDropLSTM(4, 8, 1, dropout=0, weight_dropout=0.5).train(), torch.randn(2, 5, 4)
+    assert not torch.equal(layer(x)[0], layer(x)[0])
+    assert torch.equal(layer.eval()(x)[0], layer(x)[0])
 
 
 def test_the_rate_warms_up_then_falls() -> None:
@@ -304,6 +314,22 @@ def test_good_first_weights_are_kept_where_training_makes_them_worse(tmp_path: P
     assert [row["step"] for row in trainer.state.history] == [0, 10, 20, 30, 40]
     for name, value in first.items():
         torch.testing.assert_close(trainer.model.state_dict()[name], value)
+
+
+def test_a_bad_batch_is_passed_over_and_averages_are_judged(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, average_every=1, average_from=0.5)
+    plain, judged = trainer.loss, []
+    trainer.loss = lambda m, x: plain(m, x) * (float("nan") if trainer.state.step == 5 else 1.0)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        judged.append(model.state_dict()["0.weight"].clone())
+        return {"score": float(len(judged))}
+
+    trainer.evaluate = evaluate
+    found = trainer.fit().state_dict()
+    assert all(value.isfinite().all() for value in found.values())
+    torch.testing.assert_close(judged[-1], trainer.average["0.weight"])
+    torch.testing.assert_close(found["0.weight"], judged[-1])
 
 
 def test_a_run_that_stops_getting_better_ends(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.test import Client
 
 from mlcore.bundle import Bundle
@@ -20,7 +21,7 @@ TASK = "sentiment-analysis"
 
 
 @pytest.fixture(autouse=True)
-def _plain_settings(settings: Any, tmp_path: Path) -> Iterator[None]:
+def _plain_settings(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No manifest of static files, bundles in a folder of their own, a Redis that is not there."""
     settings.STORAGES = {
         **settings.STORAGES,
@@ -30,6 +31,8 @@ def _plain_settings(settings: Any, tmp_path: Path) -> Iterator[None]:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.BUNDLE_ROOT = tmp_path / "bundles"
     settings.SETUP_TOKEN_FILE = tmp_path / "setup-token"
+    settings.MEDIA_ROOT, settings.MIN_FREE_DISK_MB = tmp_path / "media", 0
+    monkeypatch.setattr(current_app, "send_task", lambda *_, **__: None)  # nobody's Redis is woken
     settings.REDIS_URL = f"unix://{tmp_path}/no-redis.sock"
     events.connection.cache_clear()
     yield

@@ -8,13 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
-from django.test import Client
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from mlcore.errors import InvalidInput
 from webapp.jobs import keys
-from webapp.jobs.models import ApiKey, File, Job
+from webapp.jobs.models import ApiKey, Batch, Feedback, File, Job, Remembered
 from webapp.registry.models import ModelVersion
 
 from .conftest import TASK, inputs
@@ -119,6 +122,22 @@ def test_with_access_for_the_signed_in_only_a_key_is_enough(anna: User, settings
     assert call(text).status_code == 200
 
 
+def test_what_serves_asks_to_sign_in_too(async_client: AsyncClient, settings: Any, anna: User) -> None:
+    """The same on the event loop, where the middlewares have another half."""
+    settings.ACCESS = "signed-in"
+    _, text = keys.make(anna, "one")
+
+    async def ask() -> tuple[list[Any], list[Any]]:
+        plain = [await async_client.get(path) for path in (JOBS, "/", "/healthz/live")]
+        shown = [await async_client.get(JOBS, headers={"Authorization": f"Bearer {key}"}) for key in (text, "x")]
+        return plain, shown
+
+    plain, shown = async_to_sync(ask)()
+    assert [answer.status_code for answer in plain] == [401, 302, 200]
+    assert [answer.status_code for answer in shown] == [200, 401]
+    assert all("default-src 'self'" in answer["Content-Security-Policy"] for answer in plain)
+
+
 def test_a_key_opens_no_page(anna: User) -> None:
     _, text = keys.make(anna, "one")
     assert call(text, "/account/").status_code == 302
@@ -146,13 +165,20 @@ def test_everything_is_deleted_when_one_is_sure(
     signed_in.post(f"/tasks/{TASK}/run", {"text": "A good film."})
     signed_in.post(f"/tasks/{TASK}/batch", {"lines": "one\ntwo"})
     run_jobs()
+    anna = User.objects.get(username="anna")
+    key = default_storage.save("uploads/x", ContentFile(b"x"))
+    File.objects.create(user=anna, sha256="", size=1, key=key, media="document")
+    Feedback.objects.create(user=anna, version=version, task=TASK, asked="a", ours="b")
+    Remembered.objects.create(user=anna, task="translation", option="glossary", value=[["a", "b"]])
     other = Client()
     other.post(f"/tasks/{TASK}/run", {"text": "Somebody else's."})
     assert signed_in.post("/account/delete").status_code == 422
     assert Job.objects.count() == 4
     assert signed_in.post("/account/delete", {"sure": "yes"}).status_code == 302
     assert [job.summary for job in Job.objects.all()] == ["Somebody else's."]
-    assert not File.objects.exists()
+    for model in (Job, Batch, File, Feedback, Remembered):
+        assert not model.objects.filter(user=anna).exists(), model  # type: ignore[attr-defined]
+    assert not default_storage.exists(key)
     assert "Everything of yours is deleted" in signed_in.get("/account/").content.decode()
 
 

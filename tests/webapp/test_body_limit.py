@@ -7,8 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import Group
+from django.test import Client
 
 from webapp.body_limit import BodyLimit
+from webapp.control.people import may_install
 
 
 async def _reader(scope: Any, receive: Any, send: Any) -> None:
@@ -44,6 +48,19 @@ def _ask(chunks: list[bytes], headers: list[tuple[bytes, bytes]], path: str = "/
     starts = [message["status"] for message in sent if message["type"] == "http.response.start"]
     assert len(starts) == 1
     return starts[0], taken
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("group", "may"), [("operator", True), ("viewer", False), (None, False)])
+def test_only_who_starts_operations_may_send_an_archive(group: str | None, may: bool, django_user_model: Any) -> None:
+    client = Client()
+    if group:
+        person = django_user_model.objects.create_user(group, is_staff=True)
+        person.groups.add(Group.objects.get(name=group))
+        client.force_login(person)
+    cookie = client.cookies["sessionid"].value if group else "x"
+    scope = {"type": "http", "path": "/", "headers": [(b"cookie", f"sessionid={cookie}".encode())]}
+    assert async_to_sync(may_install)(scope) is may
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def test_a_backup_brings_everything_back(
         run("backup", str(path))
     with pytest.raises(CommandError, match="holds jobs already"):
         run("restore", str(path))
+    key = File.objects.get().key
     Job.objects.all().delete()
     File.objects.all().delete()
     assert "2 jobs, 1 files" in run("restore", str(path))
@@ -109,6 +110,8 @@ def test_a_backup_brings_everything_back(
         [sys.executable, "manage.py", "restore", str(path)], cwd=ROOT, env=fresh, capture_output=True, text=True
     )
     assert "2 jobs, 1 files and 2 bundles" in ended.stdout, ended.stderr
+    assert (tmp_path / "fresh" / "media" / key).read_bytes() == "Der Hund schläft im Garten.".encode()
+    assert len([Bundle.open(folder) for folder in (tmp_path / "fresh" / "bundles").iterdir()]) == 2
     (tmp_path / "no.tar.gz").write_bytes(b"nothing")
     Job.objects.all().delete()
     File.objects.all().delete()

@@ -19,7 +19,7 @@ from mlcore.bundle import Bundle
 from mlcore.errors import BundleError
 from tests.conftest import make_bundle
 from webapp.control import curves, rendering
-from webapp.jobs import loaded, queries, services, switching
+from webapp.jobs import caretaker, loaded, queries, services, switching
 from webapp.jobs.models import Feedback, Job, Queue, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -122,6 +122,37 @@ def test_no_job_waits_while_another_version_is_loaded(
     go_on.set()
     loading.join()
     assert answered
+
+
+def test_a_cold_worker_holds_up_a_switch_for_a_minute_at_most(second: ModelVersion, alive: Server) -> None:
+    Worker.objects.create(name="cold:1", host="h", pid=1, queues=["fast"], seen_at=timezone.now())
+    registry.want(second)
+    alive.caretaker.look()
+    assert registry.active(TASK, "en").version == 1
+    ModelVersion.objects.filter(pk=second.pk).update(wanted_at=timezone.now() - timedelta(seconds=61))
+    Worker.objects.filter(name="cold:1").update(seen_at=timezone.now())
+    alive.caretaker.look()
+    assert registry.active(TASK, "en") == second
+
+
+def test_a_version_that_loads_again_is_faulty_no_more(version: ModelVersion, alive: Server) -> None:
+    registry.mark_faulty(version, "It could not be read.")
+    alive.preload()
+    assert registry.active(TASK, "en") == version
+
+
+def test_memory_is_given_back_once_work_has_ended(alive: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    tidied: list[int] = []
+    monkeypatch.setattr(alive.loaded, "tidy", lambda: tidied.append(1))
+    monkeypatch.setattr(caretaker, "QUIET_S", 30.0)
+    alive.heartbeat.begin_step()
+    alive.heartbeat.end_step()
+    alive.caretaker.look()
+    assert not tidied, "more may come at once"
+    monkeypatch.setattr(caretaker, "QUIET_S", 0.0)
+    alive.caretaker.look()
+    alive.caretaker.look()
+    assert len(tidied) == 1, "once"
 
 
 def test_a_dead_worker_holds_up_no_switch(second: ModelVersion, alive: Server) -> None:

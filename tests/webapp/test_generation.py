@@ -79,6 +79,8 @@ def test_a_text_is_written_and_shown(client: Client, work: Server) -> None:
 def test_what_is_written_is_seen_before_the_end(client: Client, work: Server) -> None:
     job = submit(client)
     steps(work, 12)
+    work._forget_finished()
+    assert work.heartbeat.tokens == {reread(job).lease_token}, "what goes on is still held"
     stored = reread(job)
     assert (stored.progress_done, stored.progress_total, stored.progress_unit) == (12, 40, "tokens")
     written = "".join(token["text"] for token in stored.content.partial["parts"]["0"]["tokens"])

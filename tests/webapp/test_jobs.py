@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -12,7 +14,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from mlcore.errors import NEUTRAL, InvalidInput
-from webapp.jobs import answers, claims, queries, services, upkeep
+from webapp.jobs import answers, claims, heartbeat, queries, services, upkeep
 from webapp.jobs.models import Batch, Job, Operation, Status, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -185,6 +187,31 @@ def test_a_bad_item_is_told_at_its_place(run_jobs: Callable[[], None]) -> None:
     }
 
 
+def test_the_heartbeat_renews_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    beat = heartbeat.Heartbeat(["fast"])
+    beat.tokens = {uuid4()}
+    renewed: list[set[UUID]] = []
+    turns = iter([False, False, True])
+    monkeypatch.setattr(beat.stopping, "wait", lambda seconds: next(turns))
+    monkeypatch.setattr(beat, "write", lambda: None)
+    monkeypatch.setattr(heartbeat, "connection", SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(claims, "renew", lambda tokens: renewed.append(set(tokens)))
+    beat.run()
+    assert renewed == [beat.tokens]
+
+
+def test_a_worker_is_woken_once_a_job_is_stored(
+    monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(services, "wake", woken.append)
+    with django_capture_on_commit_callbacks(execute=True):
+        submit()
+        services.submit_batch(TASK, [{"inputs": inputs()}], owner=ANNA)
+        assert not woken
+    assert woken == ["fast", "fast"]
+
+
 def test_a_full_queue_says_when_to_come_back(settings: Any) -> None:
     settings.MAX_QUEUED_PER_OWNER = 2
     submit(), submit()
@@ -195,6 +222,10 @@ def test_a_full_queue_says_when_to_come_back(settings: Any) -> None:
     settings.MAX_QUEUED = 3
     with pytest.raises(services.QueueFull, match="3 jobs are waiting"):
         submit(owner=BEN)
+    settings.MAX_QUEUED, settings.MAX_QUEUED_PER_OWNER = 5_000, 5
+    with pytest.raises(services.QueueFull, match="at most 5"):
+        services.submit_batch(TASK, [{"inputs": inputs()}] * 6, owner=BEN)
+    assert not Batch.objects.exists()
 
 
 def test_why_a_job_waits_is_said() -> None:

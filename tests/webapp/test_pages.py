@@ -59,9 +59,11 @@ def test_an_error_stands_at_its_field_and_keeps_what_was_typed(client: Client, h
     assert not Job.objects.exists()
 
 
-def test_a_lone_surrogate_or_nul_never_breaks_a_page(client: Client) -> None:
+def test_a_nul_or_nothing_is_refused_at_its_field(client: Client) -> None:
     for text in ("a\0b", " ", ""):
-        assert client.post(RUN, inputs(text), headers=HTMX).status_code == 200
+        page = client.post(RUN, inputs(text), headers=HTMX)
+        assert page.status_code == 200
+        assert 'aria-invalid="true"' in page.content.decode()
 
 
 def test_a_csv_and_a_txt_are_read(client: Client, run_jobs: Callable[[], None]) -> None:

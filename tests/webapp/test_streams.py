@@ -79,6 +79,15 @@ def test_what_came_before_the_end_is_told_before_it(job: Job, monkeypatch: pytes
     assert [data["part"]["start"] for name, data in found if name == "delta"] == [3, 4, 5]
 
 
+def test_a_wait_ends_with_its_job(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Listener, "script", [[(str(job.pk), "1.1", "done", {})]], raising=False)
+
+    async def wait() -> None:
+        await asyncio.wait_for(streams.wait_for(job.pk, 300), 60)
+
+    async_to_sync(wait)()
+
+
 def test_a_stream_without_news_says_that_it_is_there(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "PING_S", 0.0)
     monkeypatch.setattr(_Listener, "script", [], raising=False)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from mlcore.bundle import Bundle
 from tests.translator import KNOWN, make_translator
 from webapp.jobs import upkeep
-from webapp.jobs.models import Feedback, File, Job, Remembered, Status
+from webapp.jobs.models import Batch, Feedback, File, Job, Remembered, Status
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
 
@@ -228,10 +228,15 @@ def test_what_a_session_used_last_goes_with_it(client: Client, work: Callable) -
 
 def test_signing_in_takes_everything_along(client: Client, work: Callable) -> None:
     submit(client, **{"option-glossary": "Hund = hound"})
+    job = Job.objects.get()
+    File.objects.create(session=job.session, sha256="", size=1, key="uploads/x")
+    Batch.objects.create(session=job.session, task=TASK, variant="multi", total=0)
+    Feedback.objects.create(session=job.session, version=job.version, task=TASK, asked="a", ours="b")
     User.objects.create_user("anna", password="secret-enough")
     client.post("/accounts/login/", {"username": "anna", "password": "secret-enough"})
     assert "Hund = hound" in client.get(f"/tasks/{TASK}/").content.decode()
-    assert Remembered.objects.get().user.username == "anna"
+    for model in (Job, Batch, File, Feedback, Remembered):
+        assert model.objects.get().user.username == "anna", model  # type: ignore[attr-defined]
 
 
 def test_many_lines_go_in_the_chosen_direction(client: Client, work: Callable) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PATIENCE = timedelta(seconds=60)  # a worker that does not get warm in this time holds up no switch
+QUIET_S = 5.0  # without work before its memory is given back
 
 
 class Caretaker(threading.Thread):
@@ -34,6 +36,7 @@ class Caretaker(threading.Thread):
         super().__init__(name="caretaker", daemon=True)
         self.server = server
         self.stopping = threading.Event()
+        self.tidied = 0.0  # the end of the work whose memory was given back
 
     def run(self) -> None:
         """Look until the process ends."""
@@ -54,6 +57,15 @@ class Caretaker(threading.Thread):
             if registry.queue_of(version.task) in self.server.queues:
                 self._warm(version)
         self._unload()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """What the largest batches needed is not kept through the quiet hours."""
+        heartbeat = self.server.heartbeat
+        ended, quiet = heartbeat.worked_until, heartbeat.busy_since is None and not self.server.running
+        if quiet and ended > self.tidied and time.monotonic() - ended > QUIET_S:
+            self.tidied = ended
+            self.server.loaded.tidy()
 
     def _notice_pauses(self) -> None:
         paused = set(Queue.objects.filter(paused=True).values_list("name", flat=True))

@@ -55,6 +55,7 @@ class Heartbeat(threading.Thread):
         self.stats = stats or Stats()
         self.tokens: set[UUID] = set()
         self.busy_since: float | None = None  # monotonic; the start of the step under way
+        self.worked_until = 0.0  # monotonic; the end of the last one
         self.stopping = threading.Event()
 
     def begin_step(self) -> None:
@@ -64,6 +65,7 @@ class Heartbeat(threading.Thread):
     def end_step(self) -> None:
         """The step is over."""
         self.busy_since = None
+        self.worked_until = time.monotonic()
 
     def run(self) -> None:
         """Beat until the process ends."""

@@ -50,6 +50,10 @@ class Loaded:
             self._tell()
         give_memory_back()
 
+    def tidy(self) -> None:
+        """Return freed memory to the operating system, without stopping anybody for long."""
+        trim()
+
     def unused_s(self, pk: int) -> float:
         """Seconds since a version was asked last."""
         now = time.monotonic()
@@ -78,8 +82,13 @@ class Loaded:
 
 
 def give_memory_back() -> None:
-    """Return what was freed to the operating system; glibc keeps it otherwise."""
+    """Free what nobody holds any more, and return it to the operating system."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Return what was freed to the operating system; glibc keeps it otherwise."""
     if sys.platform == "linux":
         try:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
