@@ -75,6 +75,13 @@ class Bundle:
         missing = [key for key in _REQUIRED if key not in manifest]
         if missing:
             raise BundleError(f"{path}: config.json lacks {', '.join(missing)}.")
+        if not isinstance(manifest["digests"], dict) or not all(map(_is_text, manifest["digests"].values())):
+            raise BundleError(f"{path}: “digests” in config.json is an object of SHA-256 sums by file name.")
+        version = manifest["version"]
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise BundleError(f"{path}: “version” in config.json is a whole number from 1.")
+        if not isinstance(manifest["config"], dict):
+            raise BundleError(f"{path}: “config” in config.json is an object.")
         if WEIGHTS not in manifest["digests"]:
             raise BundleError(f"{path}: config.json names no digest for {WEIGHTS}.")
         for name, digest in manifest["digests"].items():
@@ -226,7 +233,7 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         try:
             header = json.loads(file.read(length))
             found = {
-                name: (entry["dtype"], tuple(entry["shape"]))
+                name: (str(entry["dtype"]), tuple(entry["shape"]))
                 for name, entry in header.items()
                 if name != "__metadata__"
             }
@@ -236,6 +243,10 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     if strange:
         raise BundleError(f"{path.name} holds tensors of type {', '.join(strange)}; allowed: {', '.join(_DTYPES)}.")
     return found
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _check_file(folder: Path, name: str, digest: str) -> None:

@@ -262,10 +262,14 @@ def clean_fields(fields: Mapping[str, Field], values: Any, *, kind: InputKind, p
         raise InvalidInput(prefix.rstrip(".") or f"{kind}s", f"This must be an object, not {kind_of(values)}.")
     for name in values:
         if name not in fields:
-            shown = str(name)[:60].encode("utf-8", "replace").decode()
             known = f"Known: {', '.join(fields)}." if fields else "There are none."
-            raise InvalidInput(prefix + shown, f"There is no {kind} of this name. {known}")
+            raise InvalidInput(prefix + readable(name), f"There is no {kind} of this name. {known}")
     return {name: spec.clean(prefix + name, values.get(name)) for name, spec in fields.items()}
+
+
+def readable(name: Any) -> str:
+    """A name that somebody sent, short and as text that can be written anywhere."""
+    return str(name)[:60].encode("utf-8", "replace").decode()
 
 
 def object_schema(fields: Mapping[str, Field]) -> dict[str, Any]:

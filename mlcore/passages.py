@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sentencex
 
-from mlcore.placeholders import kept_places
+from mlcore.placeholders import LONGEST_WORD, kept_places
 
 logger = logging.getLogger(__name__)
 _SPACES = re.compile(r"[^\S\n\r\t ]")
@@ -20,6 +21,7 @@ _INITIAL = re.compile(r"(?:^|[\s(])(?:[A-ZÄÖÜÉ]|[A-Z][a-z]|[a-z])\.\s+\Z")  
 _ENDED = re.compile(r"[.!?:;…)\]\"'”’»]\s*\Z")
 _COLUMNS = re.compile(r"(\t+| {3,})")  # what stands between columns is kept, each is a text of its own
 _CLAUSE = re.compile(r"[,;:)–—]\s")
+_SPACE = re.compile(" ")
 _WRAPPED = 40  # characters: a shorter line was ended by its writer, a longer one perhaps by its width
 
 
@@ -140,24 +142,44 @@ def _sentences(text: str, language: str) -> list[str]:
 
 
 def _shortened(sentence: str) -> Iterator[str]:
-    """Cut a very long sentence behind a comma or the like, else at a space, else anywhere."""
-    while len(sentence) > LONGEST:
-        window = sentence[:LONGEST]
-        ends = [match.end() for match in _CLAUSE.finditer(window) if match.end() > LONGEST // 3]
-        cut = ends[-1] if ends else window.rfind(" ") + 1 or LONGEST
-        yield sentence[:cut]
-        sentence = sentence[cut:]
-    if sentence:
-        yield sentence
+    """Cut a very long sentence behind a comma or the like, else at a space, else anywhere but inside an address.
+
+    A long address or piece of code, which is kept whole, counts as one character: behind its mark it is no longer.
+    """
+    begin, kept = 0, deque(kept_places(sentence) if len(sentence) > LONGEST else ())
+    while len(sentence) - begin > LONGEST:
+        near: list[tuple[int, int]] = []
+        end = begin + LONGEST
+        while kept and kept[0][0] < end:
+            start, stop = kept.popleft()
+            near.append((start, stop))
+            end = max(end + (stop - start - 1 if stop - start > LONGEST_WORD else 0), stop)
+        if end >= len(sentence):
+            break
+        ends = [match.end() for match in _CLAUSE.finditer(sentence, begin + (end - begin) // 3, end)]
+        spaces = [match.end() for match in _SPACE.finditer(sentence, begin, end)]
+        cut = _outside(ends, near) or _outside(spaces, near) or end
+        kept.extendleft(span for span in reversed(near) if span[0] >= cut)
+        yield sentence[begin:cut]
+        begin = cut
+    if begin < len(sentence):
+        yield sentence[begin:]
+
+
+def _outside(places: Sequence[int], kept: Sequence[tuple[int, int]]) -> int:
+    """The last of some places that cuts nothing of what is kept whole; 0 where each does."""
+    return next((place for place in reversed(places) if not any(start < place < stop for start, stop in kept)), 0)
 
 
 def _halved(text: str, too_long: Callable[[str], bool]) -> Iterator[str]:
     if len(text) < 2 or not too_long(text):
         yield text
         return
-    middle = len(text) // 2
-    space = text.rfind(" ", 1, middle + 1)
-    cut = space + 1 if space > middle // 2 else middle
+    middle, kept = len(text) // 2, kept_places(text)
+    spaces = [match.end() for match in re.finditer(" ", text[: middle + 1]) if match.end() > middle // 2]
+    around = next((span for span in kept if span[0] < middle < span[1]), (middle, middle))
+    free = [place for place in around if 0 < place < len(text)]
+    cut = _outside(spaces, kept) or (free[-1] if free else middle)
     yield from _halved(text[:cut], too_long)
     yield from _halved(text[cut:], too_long)
 

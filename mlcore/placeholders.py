@@ -50,6 +50,11 @@ _SOME = re.compile(
     rf"[\d`@#{{}}%<&/\\_{_SMALL}{_PICTURES}]|\w\.[a-z]{{2}}|\]\(|\*\uFE0F?\u20E3|\S{{{LONGEST_WORD + 1}}}"
 )
 _GLUED = re.compile(r"[^\W\d_]-?\Z")  # what stands before the number of a version, a model, a part
+# what is counted in numbers with dots that are no decimals; a capital inside an English sentence is a product's name
+_NUMBERED = re.compile(
+    r"(?i:\b(?:version|release|section|chapter|figure|table|room|kapitel|abschnitt|abbildung|tabelle|raum|sección|"
+    r"capítulo|figura|tabla|sala|chapitre|tableau|salle))\s\Z"
+)
 _TAG = re.compile(r"<(/?)[a-zA-Z][^<>\n]*(?<!/)>")
 _MARK = re.compile(r"<p(\d+)>")
 _WORDS = re.compile(r"(?<![\w<])[^\W\d_]{3,}(?!\w)")
@@ -130,7 +135,8 @@ def _spans(text: str, source: str, target: str, glossary: Sequence[Sequence[str]
     kept: list[tuple[int, int, str, bool]] = []
     for match in _matches(text):
         value = match.group()
-        if match.lastgroup == "number" and not _GLUED.search(text, max(0, match.start() - 2), match.start()):
+        before = text[max(0, match.start() - 40) : match.start()]
+        if match.lastgroup == "number" and not _GLUED.search(before) and not _NUMBERED.search(before):
             value = localised(value, source, target)
         may_go = match.lastgroup in ("number", "name", "emoji", "keycap", "identifier")
         kept.append((match.start(), match.end(), value, may_go))
@@ -153,7 +159,8 @@ def _terms(terms: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def localised(number: str, source: str, target: str) -> str:
-    """A number with the separators of another language, both of a range; dates, versions and times stay as they are."""
+    """A number with the separators of another language, both of a range; what has more dots than one (dates, versions)
+    or begins a group with 0 stays as it is."""
     ends = re.fullmatch(r"(\d[^-]*)-(\d[^-]*)", number)
     if ends:
         return "-".join(localised(end, source, target) for end in ends.groups())
@@ -163,6 +170,8 @@ def localised(number: str, source: str, target: str) -> str:
         rf"([+-]?\d{{1,3}})((?:[{re.escape(thousands)}{spaces}]\d{{3}})+)(?:{re.escape(decimal)}(\d+))?", number
     )
     plain = re.fullmatch(rf"([+-]?\d+){re.escape(decimal)}(\d+)", number)
+    if grouped and re.match(r"[+-]?0", number):
+        return number
     new_thousands, new_decimal = SEPARATORS[target]
     if grouped:
         head, groups, rest = grouped.groups()

@@ -15,6 +15,7 @@ from mlcore.batching import collate, to_device
 from mlcore.bundle import Bundle
 from mlcore.engine import Engine, Failed, Final
 from mlcore.errors import NEUTRAL, BundleError, InvalidInput
+from mlcore.fields import readable
 from mlcore.task import JSON, Item, Task
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def _split_request(request: Any, options: Any, inputs: Mapping[str, Any]) -> tup
         return request, options
     unknown = sorted(set(request) - {"inputs", "options"})
     if unknown:
-        raise InvalidInput(str(unknown[0]), "A request holds “inputs” and, if wanted, “options”; nothing else.")
+        raise InvalidInput(readable(unknown[0]), "A request holds “inputs” and, if wanted, “options”; nothing else.")
     return request["inputs"], request.get("options", options)
 
 

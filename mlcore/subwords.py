@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -34,8 +35,11 @@ class SubwordTokenizer(PieceVocabulary):
         return list(self._processor.encode(text))
 
     def is_long(self, text: str, most: int) -> bool:
-        """Whether a text has more than `most` pieces; short texts are not looked at."""
-        return len(text.encode()) > most and len(self.encode(text)) > most
+        """Whether a text has more than `most` pieces; short texts are not looked at.
+
+        A byte is a piece at most, those of the normal form: one sign may be a whole phrase there.
+        """
+        return len(unicodedata.normalize("NFKC", text).encode()) > most and len(self.encode(text)) > most
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of the best segmentations of many texts."""

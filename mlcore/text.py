@@ -25,6 +25,7 @@ _WORD = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _CLITIC = re.compile(r"(?:n['’]t|['’](?:s|re|ve|ll|d|m))\Z", re.IGNORECASE)
+_ADDRESS = ("http://", "https://")
 _MAX_WORD = 64  # characters; a longer run of letters is read in slices of this size
 
 
@@ -41,8 +42,9 @@ def split_words(text: str) -> list[Word]:
     """Words and marks of `text` in order; what lies between them is white space only."""
     words: list[Word] = []
     for match in _WORD.finditer(text):
-        for start in range(match.start(), match.end(), _MAX_WORD):
-            end = min(start + _MAX_WORD, match.end())
+        size = len(match[0]) if match[0][:8].lower().startswith(_ADDRESS) else _MAX_WORD
+        for start in range(match.start(), match.end(), size):
+            end = min(start + size, match.end())
             words.append(Word(text[start:end], start, end))
     return words
 
@@ -54,7 +56,7 @@ def is_clitic(word: str) -> bool:
 
 def normalise_word(word: str) -> str:
     """The form that the vocabulary sees: case folded, web addresses and handles made alike."""
-    if word.startswith(("http://", "https://")):
+    if word[:8].lower().startswith(_ADDRESS):
         return "http"
     if word.startswith("@") and len(word) > 1:
         return "@user"

@@ -15,6 +15,7 @@ from mlcore.errors import InvalidInput
 from mlcore.media.runs import joined, parted
 
 MAX_UNPACKED = 100 << 20  # bytes of an archive's members together
+MAX_TAGS = 1_000_000  # of its XML files together: parsed, each takes some 200 bytes
 MAX_RATIO = 200  # unpacked bytes a packed one: text packs to a twentieth at most
 Write = Callable[[Sequence[str]], bytes]
 Leaf = list[tuple[Any, str]]  # what is one piece: the "text" of a node or the "tail" behind it, or some of them
@@ -42,8 +43,9 @@ def read_docx(data: bytes, field: str) -> tuple[list[str], Write]:
                 found[-1].append([(node, "text")])
         return found
 
-    names = re.compile(r"word/(document|header\d*|footer\d*|footnotes|endnotes)\.xml\Z")
-    return _read_archive(data, names, (f"{_WORD}p",), groups, field)
+    body = re.compile(r"word/document\d*\.xml\Z")  # SharePoint numbers it
+    others = re.compile(r"word/(header\d*|footer\d*|footnotes|endnotes)\.xml\Z")
+    return _read_archive(data, (body, others), (f"{_WORD}p",), groups, field)
 
 
 def read_odt(data: bytes, field: str) -> tuple[list[str], Write]:
@@ -91,7 +93,7 @@ def read_odt(data: bytes, field: str) -> tuple[list[str], Write]:
         walk(paragraph, ())
         return found
 
-    return _read_archive(data, re.compile(r"(content|styles)\.xml\Z"), blocks, groups, field)
+    return _read_archive(data, (re.compile(r"content\.xml\Z"), re.compile(r"styles\.xml\Z")), blocks, groups, field)
 
 
 def _looks(root: Any) -> dict[str, str]:
@@ -151,24 +153,28 @@ def _nearest(node: Any, tags: Sequence[str]) -> Any:
 
 def _read_archive(
     data: bytes,
-    names: re.Pattern[str],
+    names: tuple[re.Pattern[str], re.Pattern[str]],
     tags: Sequence[str],
     groups: Callable[[Any], list[Leaves]],
     field: str,
 ) -> tuple[list[str], Write]:
-    """The paragraphs of a zip of XML files; the other files are copied."""
+    """The paragraphs of a zip of XML files, those of the text itself and others; the other files are copied."""
     from lxml import etree
 
-    members = _unpacked(data, field)
+    members = {name: content for name, content in _unpacked(data, field).items() if any(n.match(name) for n in names)}
+    if (number := sum(content.count(b"<") for content in members.values())) > MAX_TAGS:
+        raise InvalidInput(field, f"The file has {number:,} tags; at most {MAX_TAGS:,} are read. Split it.")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
     trees: dict[str, Any] = {}
-    for name in filter(names.match, members):
+    for name, content in members.items():
         try:
-            trees[name] = etree.fromstring(members[name], parser)
+            trees[name] = etree.fromstring(content, parser)
         except etree.XMLSyntaxError as error:
             raise InvalidInput(field, "The file is damaged: its text cannot be read. Save it again.") from error
-    if not trees:
+    if not any(map(names[0].match, trees)):
         raise InvalidInput(field, "There is no text in this file. Is it really what its name says?")
+    if all(b"http://purl.oclc.org/ooxml" in content for content in members.values()):
+        raise InvalidInput(field, "This is a “Strict Open XML” document. Save it as an ordinary Word document (.docx).")
     try:
         pieces = [group for tree in trees.values() for node in tree.iter(*tags) for group in groups(node)]
     except RecursionError as error:

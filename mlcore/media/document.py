@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from mlcore.errors import InvalidInput
+from mlcore.fields import readable
 from mlcore.media import archive, subtitles
 from mlcore.media.archive import Write
 from mlcore.media.runs import joined, parted
 
 MAX_BYTES = 5 << 20
 MAX_UNITS = 50_000
+MAX_LINES = 200_000  # of a text
+MAX_TAGS = 300_000  # of a page: each takes a kilobyte
 SUFFIXES = (".txt", ".md", ".srt", ".vtt", ".html", ".htm", ".docx", ".odt")
 ALLOWED = ", ".join(SUFFIXES)
 _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted docx and of the old .doc
@@ -38,7 +41,7 @@ def suffix_of(name: str, field: str = "document") -> str:
     """The ending that says what a file is; InvalidInput names those that are read."""
     suffix = Path(name.lower()).suffix
     if suffix not in SUFFIXES:
-        shown = f"“{suffix}” files" if suffix else "files without an ending"
+        shown = f"“{readable(suffix)}” files" if suffix else "files without an ending"
         raise InvalidInput(field, f"{shown[0].upper()}{shown[1:]} are not read. Send one of: {ALLOWED}.")
     return suffix
 
@@ -60,7 +63,10 @@ def check_head(name: str, head: bytes, field: str = "document") -> None:
 def read(path: Path, field: str = "document") -> Document:
     """Take a document apart; InvalidInput in words for what is broken, encrypted, too large or without any text."""
     suffix = suffix_of(path.name, field)
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InvalidInput(field, "There is no such file.") from error
     if len(data) > MAX_BYTES:
         raise InvalidInput(field, f"The file has {len(data) / 1e6:.1f} MB; at most {MAX_BYTES >> 20} MB are read.")
     check_head(path.name, data[:512], field)
@@ -88,7 +94,14 @@ def _decoded(data: bytes, field: str) -> str:
 
 
 def _read_text(data: bytes, field: str) -> tuple[list[str], Write]:
-    return [_decoded(data, field)], lambda texts: texts[0].encode()
+    return [_limited(_decoded(data, field), field)], lambda texts: texts[0].encode()
+
+
+def _limited(text: str, field: str) -> str:
+    """A text of not too many lines."""
+    if (lines := text.count("\n") + 1) > MAX_LINES:
+        raise InvalidInput(field, f"The file has {lines:,} lines; at most {MAX_LINES:,} are read. Split it.")
+    return text
 
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -98,7 +111,7 @@ _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,3}[.)])\s")
 
 def _read_markdown(data: bytes, field: str) -> tuple[list[str], Write]:
     """Text between what is kept: front matter, code blocks, link targets, rules and borders of tables."""
-    text = _decoded(data, field)
+    text = _limited(_decoded(data, field), field)
     lines = text.replace("\r\n", "\n").splitlines(keepends=True)
     bare = [line.rstrip("\n") for line in lines]
     tables = _table_lines(bare)
@@ -112,7 +125,11 @@ def _read_markdown(data: bytes, field: str) -> tuple[list[str], Write]:
     for number, (line, keep) in enumerate(zip(lines, _kept_lines(bare), strict=True)):
         if number in tables and not keep:
             for place, piece in enumerate(_BORDER.split(bare[number])):
-                put(piece, keep=bool(place % 2))
+                body = piece.strip()
+                lead = piece[: len(piece) - len(piece.lstrip())]
+                put(lead, keep=True)
+                put(body, keep=bool(place % 2))
+                put(piece[len(lead) + len(body) :], keep=True)
             put(line[len(bare[number]) :], keep=True)
         else:
             put(line, keep=keep)
@@ -130,7 +147,7 @@ def _with_ends_of(text: str, changed: str) -> str:
     return changed.replace("\n", "\r\n") if "\r\n" in text else changed
 
 
-_BORDER = re.compile(r"((?:^|(?<!\\))\s*(?<!\\)\|\s*)")
+_BORDER = re.compile(r"((?<!\\)\|)")
 
 
 def _table_lines(lines: Sequence[str]) -> set[int]:
@@ -195,6 +212,8 @@ def _read_html(data: bytes, field: str) -> tuple[list[str], Write]:
     from bs4.element import Comment, NavigableString, PreformattedString, Tag
     from bs4.exceptions import ParserRejectedMarkup
 
+    if (tags := data.count(b"<")) > MAX_TAGS:
+        raise InvalidInput(field, f"The page has {tags:,} tags; at most {MAX_TAGS:,} are read. Split it.")
     try:
         soup = BeautifulSoup(_decoded(data, field), "html.parser")
     except (ParserRejectedMarkup, RecursionError) as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from mlcore.errors import InvalidInput
 
 _TIMES = re.compile(r"\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,3}:\d{2}[.,]\d{1,3}(?:\s.*)?\Z")
+_TALLEST = 8  # lines; where blank lines were lost, a whole film may look like one cue
 _NOTE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|\Z)")  # blocks of WebVTT that nobody sees
 
 
@@ -68,20 +69,21 @@ def _begins_cue(lines: Sequence[str], place: int) -> bool:
 
 
 def _cue_lines(lines: Sequence[str]) -> tuple[str, int]:
-    """A cue's text with one line for each speaker, and over how many lines it went."""
+    """A cue's text with one line for each speaker, and over how many lines it went; what is no cue keeps its lines."""
     lines = [line.strip() for line in lines]
-    if any(line.startswith(("-", "–")) for line in lines[1:]):
+    if len(lines) > _TALLEST or any(line.startswith(("-", "–")) for line in lines[1:]):
         return "\n".join(lines), 0
     return " ".join(lines), len(lines)
 
 
 def _balanced(text: str, height: int) -> str:
     """A text over so many lines of about the same length; 0 leaves its lines alone."""
+    # not inside a tag: <font color="red">
+    spaces = [match.start() for match in re.finditer(r"<[^<>]*>| ", text) if match[0] == " "]
     for number in range(height - 1, 0, -1):
         goal = len(text) * number // height
-        # not inside a tag: <font color="red">
-        spaces = [match.start() for match in re.finditer(r" (?![^<>]*>)", text)]
         if spaces:
             cut = min(spaces, key=lambda place: abs(place - goal))
+            spaces.remove(cut)
             text = f"{text[:cut]}\n{text[cut + 1 :]}"
     return text

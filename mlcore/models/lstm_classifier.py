@@ -100,7 +100,8 @@ class Model(nn.Module):
         steps = self.config.attribution_steps
         for step in range(steps):  # the last point is the text itself: its logits are the answer
             point = (embedded * ((step + 1) / steps)).requires_grad_()
-            logits = self.classify(point, lengths)  # (B, C)
+            with torch.backends.cudnn.flags(enabled=False):  # it takes no gradient through an LSTM that is not training
+                logits = self.classify(point, lengths)  # (B, C)
             margin = logits[:, self.config.positive] - logits[:, self.config.negative]  # (B,)
             (gradient,) = torch.autograd.grad(margin.sum(), point)
             total += gradient

@@ -16,6 +16,7 @@ from mlcore.text import Word, WordTokenizer, is_clitic, split_words
 if TYPE_CHECKING:
     from mlcore.bundle import Bundle
 
+_MOST_TOKENS = 12_000  # twice those of the longest English text; the gradient of each takes 55 kB
 _LABELS = {"negative": "Negative", "neutral": "Neutral", "positive": "Positive"}
 _LABEL = Choice(title="Label", choices=_LABELS)
 _SCORE = Number(title="Probability", minimum=0, maximum=1)
@@ -114,11 +115,16 @@ class SentimentAnalysis(Task):
         return ("sentiment/feedback.train.tsv.xz", [answer, text]) if text and answer in _LABELS else None
 
     def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
-        """The whole text as ids between two eos; nothing is cut."""
+        """The whole text as ids between two eos; nothing is cut, but what has too many is refused."""
         words = split_words(inputs["text"])
         if not words:
             raise InvalidInput("text", "There is nothing to read yet. Type or paste some text.")
         ids, owners = assets.tokenizer.encode(words)
+        if len(ids) > _MOST_TOKENS:
+            problem = (
+                f"This text has {len(ids):,} pieces of words and signs; at most {_MOST_TOKENS:,} are read. Shorten it."
+            )
+            raise InvalidInput("text", problem)
         eos = assets.tokenizer.eos_id
         tokens = np.array([eos, *ids, eos], dtype=np.int64)
         return Item({"tokens": tokens}, options, Reading(inputs["text"], words, owners), len(tokens))

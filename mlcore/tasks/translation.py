@@ -15,7 +15,7 @@ from mlcore.fields import Choice, Field, Integer, List, Number, Record, Text
 from mlcore.media import document
 from mlcore.media.fields import Document
 from mlcore.pairs import Pairs
-from mlcore.placeholders import is_kept_whole
+from mlcore.placeholders import is_kept_whole, protect
 from mlcore.sentences import LONGEST, SEGMENT, Sentence, origins
 from mlcore.subwords import SubwordTokenizer
 from mlcore.task import JSON, Example, Item, Product, Strip, Task, register
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlcore.bundle import Bundle
 
 _LONGEST_RUN_S = 4 * 3600.0  # of a document
+_MOST_SENTENCES = 100_000
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Translation(Task):
         return "slow" if inputs["document"] else self.queue
 
     def run_limit_s(self, inputs: JSON) -> float:
-        """A document of 5 MB has some 50,000 sentences."""
+        """A document of 5 MB has some 50,000 sentences, and may have twice as many."""
         return _LONGEST_RUN_S if inputs["document"] else self.max_run_s
 
     def preprocess(self, inputs: JSON, options: JSON, assets: Assets) -> Item:
@@ -199,7 +200,15 @@ class Translation(Task):
         if detected:
             languages.check_direction(language, target, field="source")
         split = tuple(passages.split(unit, language).without(is_kept_whole) for unit in units)
-        split = tuple(passage.cut(lambda text: assets.tokenizer.is_long(text, LONGEST)) for passage in split)
+        if (sentences := sum(len(passage.segments) for passage in split)) > _MOST_SENTENCES:
+            raise InvalidInput(
+                "document", f"The file has {sentences:,} sentences; at most {_MOST_SENTENCES:,} are read. Split it."
+            )
+
+        def is_long(text: str) -> bool:
+            return assets.tokenizer.is_long(protect(text, language, target, options["glossary"]).text, LONGEST)
+
+        split = tuple(passage.cut(is_long) for passage in split)
         parts: list[Item] = []
         for segment in (segment for passage in split for segment in passage.segments):
             sentence = Sentence.of(segment, language, target, options["glossary"])

@@ -33,7 +33,8 @@ def measure(predictor: Predictor, photos: Sequence[Photo], split: str) -> dict[s
     references = [photo.captions for photo in photos]
     found: dict[str, Any] = {"split": split, "photos": len(photos), "beams": {}}
     with torch.inference_mode():
-        features = torch.cat([model.encoder(torch.stack(pixels[i : i + 32])) for i in range(0, len(pixels), 32)])
+        parts = [torch.stack(pixels[i : i + 32]).to(predictor.device) for i in range(0, len(pixels), 32)]
+        features = torch.cat([model.encoder(part) for part in parts])
     for name, beam_size in BEAMS.items():
         words = [vocabulary.decode(h.tokens) for h in search(model.decoder, features, beam_size=beam_size)]
         scores = caption_scores.score(words, references)
@@ -55,7 +56,8 @@ def _answers(predictor: Predictor, pixels: Sequence[torch.Tensor]) -> list[list[
     vocabulary = predictor.assets.vocabulary
     raws: list[Any] = []
     for start in range(0, len(pixels), 32):
-        raws += predictor.model.predict({"images": torch.stack(list(pixels[start : start + 32]))})  # type: ignore[operator]
+        images = torch.stack(list(pixels[start : start + 32])).to(predictor.device)
+        raws += predictor.model.predict({"images": images})  # type: ignore[operator]
     return [[vocabulary.decode(tokens) for tokens, _ in raw["candidates"]] for raw in raws]
 
 

@@ -86,6 +86,7 @@ class Stages:
             folder=self.run.folder / name,
             groups=groups,
             progress=self.run.progress(name),
+            keep_first=self.run.init is not None,
         )
         trainer.fit(resume=self.run.resume)
         self.run.record(name, trainer.state.seconds)
@@ -97,7 +98,8 @@ class Stages:
         return caption_scores.score(words, [photo.captions for photo in self.dev])
 
     def english(self, decoder: Decoder, texts: list[tuple[str, ...]]) -> None:
-        """The decoder as a language model of captions; a fiftieth of the texts is held out."""
+        """The decoder as a language model of captions; up to 2,000 texts are held out (of a photo, perhaps, whose
+        other captions are learned)."""
         encoded = encode(self.vocabulary, texts, LONGEST)
         order = np.random.default_rng(self.run.seed).permutation(len(encoded))
         held_out = min(2_000, len(encoded) // 10)

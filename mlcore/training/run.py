@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from collections.abc import Iterable
@@ -53,15 +54,16 @@ class Run:
         find none of an earlier one's.
         """
         first = self.first_bundle()
-        own = {"seed": self.seed, "init": first.digest if first else None}
+        own = {"seed": self.seed, "init": first.digest if first else None, "data": _fingerprint(self.data)}
         path = self.folder / "run.json"
         if not self.resume:
-            for old in (*self.folder.glob("*/checkpoint.safetensors"), *self.folder.glob("*/log.jsonl")):
+            stages = (*self.folder.glob("*/checkpoint.safetensors"), *self.folder.glob("*/log.jsonl"))
+            for old in (*stages, *(file for file in self.folder.glob("*") if file.is_file())):
                 old.unlink()
-            (self.folder / "seconds.json").unlink(missing_ok=True)
         elif path.exists() and json.loads(path.read_text()) != own:
             problem = (
-                f"The checkpoints in {self.folder} are of a run with another --seed or --init. Leave --resume out."
+                f"The checkpoints in {self.folder} are of a run with another --seed or --init, or of other data. "
+                "Leave --resume out."
             )
             raise InvalidInput("resume", problem)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +104,12 @@ class Run:
         ledger[name] = round(seconds, 1)
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(ledger))
+
+
+def _fingerprint(data: Path) -> str:
+    """What a data folder holds, by names and sizes."""
+    files = sorted((str(file.relative_to(data)), file.stat().st_size) for file in data.rglob("*") if file.is_file())
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def recipe(task: str) -> Any:

@@ -41,13 +41,15 @@ def mean_average_precision(scores: Array, target: NDArray[np.bool_], known: NDAr
 def logits(model: Model, photos: Sequence[Photo], labels: Labels) -> tuple[Array, Array]:
     """Logits (N, L) of head and of decoder, the decoder asked for each photo's own set."""
     heads, decoders = [], []
+    device = next(model.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(photos), 32):
             part = photos[start : start + 32]
-            pixels = torch.from_numpy(np.stack([photo.pixels(model.config.image_size) for photo in part]))
-            head, (decoder,) = model.judge(pixels, [torch.tensor([labels.number(photo) for photo in part])])
-            heads.append(head.numpy())
-            decoders.append(decoder.numpy())
+            pixels = torch.from_numpy(np.stack([photo.pixels(model.config.image_size) for photo in part])).to(device)
+            sets = torch.tensor([labels.number(photo) for photo in part], device=device)
+            head, (decoder,) = model.judge(pixels, [sets])
+            heads.append(head.cpu().numpy())
+            decoders.append(decoder.cpu().numpy())
     return np.concatenate(heads), np.concatenate(decoders)
 
 

@@ -73,7 +73,8 @@ class TaggedBatches:
         for start in range(skip * per_batch, len(order) - per_batch + 1, per_batch):
             rows = order[start : start + per_batch]
             pixels = [torch.from_numpy(self.photos[int(i)].pixels(self.side).copy()) for i in rows]
-            yield {"images": torch.stack([self.augment(image) for image in pixels]), **self.marks(rows, generator)}
+            marks = self.marks(rows, np.random.default_rng([self.seed, number, start]))  # whatever was skipped
+            yield {"images": torch.stack([self.augment(image) for image in pixels]), **marks}
 
     def marks(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
         """What is known of these photos."""
@@ -97,10 +98,10 @@ class PooledBatches:
         """pooled (B, F), target and known (B, L)."""
         generator = np.random.default_rng([self.seed, number])
         order = generator.permutation(len(self.pooled))
+        views = generator.integers(2, size=len(order))
         for rows in np.array_split(order, max(1, len(order) // 128))[skip:]:
-            view = generator.integers(2, size=len(rows))
             yield {
-                "pooled": torch.from_numpy(self.pooled[rows, view].astype(np.float32)),
+                "pooled": torch.from_numpy(self.pooled[rows, views[rows]].astype(np.float32)),
                 "target": torch.from_numpy(self.target[rows]),
                 "known": torch.from_numpy(self.known[rows]),
             }

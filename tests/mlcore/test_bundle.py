@@ -55,6 +55,22 @@ def test_a_strange_config_is_refused(copy: Path, text: str) -> None:
         Bundle.open(copy)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"digests": ["weights.safetensors"]}, "digests"),
+        ({"digests": {"weights.safetensors": 7}}, "digests"),
+        ({"version": "v1"}, "version"),
+        ({"version": 0}, "version"),
+        ({"config": []}, "config"),
+    ],
+)
+def test_keys_of_another_kind_are_refused(copy: Path, changes: dict[str, object], words: str) -> None:
+    edit(copy, **changes)
+    with pytest.raises(BundleError, match=words):
+        Bundle.open(copy)
+
+
 def test_an_unknown_model_is_refused_and_the_known_ones_named(copy: Path) -> None:
     edit(copy, model="gpt-99")
     with pytest.raises(BundleError, match="lstm-classifier"):

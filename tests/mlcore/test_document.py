@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -351,6 +352,58 @@ def test_line_ends_of_windows_stay(read: Callable, name: str) -> None:
     text = "1\r\n00:00:01,000 --> 00:00:02,000\r\nOne line\r\nand more.\r\n"
     found = read(name, text)
     assert found.write(list(found.units)).count(b"\r\n") == 4
+
+
+def test_a_film_that_lost_its_blank_lines_is_read_in_time(read: Callable) -> None:
+    lines = "".join(f"Line {number}.\n" for number in range(3_000))
+    text = f"1\n00:00:01,000 --> 00:00:02,500\n{lines}"
+    found = read("a.srt", text)
+    assert found.write(found.units).decode() == text
+
+
+def test_a_row_of_a_table_full_of_spaces_is_read_in_time(read: Callable) -> None:
+    text = f"| a | b |\n|---|---|\n| x{' ' * 200_000}y \\| z |  w |\n"
+    found = read("a.md", text)
+    assert {f"x{' ' * 200_000}y \\| z", "w"} <= set(found.units)
+    assert found.write(found.units).decode() == text
+
+
+def test_a_body_of_another_number_is_the_text_and_strict_files_are_told(read: Callable) -> None:
+    with zipfile.ZipFile(io.BytesIO(word())) as archive:
+        members = {name.replace("document.xml", "document2.xml"): archive.read(name) for name in archive.namelist()}
+    assert "A letter" in read("a.docx", packed(members)).units
+    only_head = {name: content for name, content in members.items() if "document2" not in name}
+    only_head["word/header1.xml"] = members["word/document2.xml"]
+    with pytest.raises(InvalidInput, match="no text in this file"):
+        read("a.docx", packed(only_head))
+    strict = {
+        "word/document.xml": '<w:document xmlns:w="http://purl.oclc.org/ooxml/wordprocessingml/main"><w:p/></w:document>'
+    }
+    with pytest.raises(InvalidInput, match="Strict Open XML"):
+        read("a.docx", packed(strict))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.html", "<br>" * 400_000, "tags"),
+        ("a.txt", "I\n" * 300_000, "lines"),
+        (
+            "a.docx",
+            packed({"word/document.xml": "<a>" + "<b/>" * 1_100_000 + "</a>", "x": os.urandom(200_000)}),
+            "tags",
+        ),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused(read: Callable, name: str, data: bytes, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        read(name, data)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    for name in ("missing.txt", "a\0.txt"):
+        with pytest.raises(InvalidInput, match="no such file"):
+            document.read(tmp_path / name)
 
 
 def test_an_arrow_in_a_subtitle_is_text(read: Callable) -> None:

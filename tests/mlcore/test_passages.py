@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mlcore.passages import LONGEST, split
@@ -77,6 +79,21 @@ def test_a_segment_that_is_too_long_is_halved_at_spaces() -> None:
     assert all(len(segment.text) <= 12 for segment in passage.segments)
     assert passage.join([segment.text for segment in passage.segments]) == text
     assert split("abcdefgh", "en").cut(lambda part: len(part) > 2).join(["a"] * 4) == "aaaa"
+
+
+ADDRESS = "https://example.com/" + "a1-b_c2/" * 60
+
+
+@pytest.mark.parametrize("text", [f"You will find it at {ADDRESS}x if you look. ", f"{ADDRESS}x " * 3, ADDRESS * 9])
+def test_an_address_is_never_cut(text: str) -> None:
+    found = split(f"{text}{'and so on, ' * 60}until the end.", "en")
+    assert len(found.segments) > 1
+    assert rejoined(text) == text
+    halved = found.cut(lambda part: len(re.sub(r"https\S+", "", part)) > 40)
+    for passage in (found, halved):
+        pieces = [segment.before + segment.text for segment in passage.segments]
+        assert sum(piece.count(ADDRESS) for piece in pieces) == text.count(ADDRESS)
+    assert halved.join([segment.text for segment in halved.segments]).startswith(text)
 
 
 def test_a_list_of_long_lower_case_lines_is_taken_apart_in_time() -> None:

@@ -77,6 +77,19 @@ def test_digits_stay_and_separators_follow_the_language(number: str, source: str
     assert [character for character in expected if character.isdigit()] == digits
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("See section 4.2.", "4.2"),
+        ("Version 3.12 is out", "3.12"),
+        ("It weighs 3.12 kg", "3,12"),
+        ("in room 2.10", "2.10"),
+    ],
+)
+def test_numbers_of_sections_and_versions_are_no_decimals(text: str, value: str) -> None:
+    assert protect(text, "en", "de").values == (value,)
+
+
 def test_the_glossary_wins_over_translation_not_over_what_is_kept() -> None:
     protected = protect("The Dog at dog.example.org and a doghouse", "en", "de", [["dog", "Wauwau"]])
     assert protected.text == "The <p0> at <p1> and a doghouse"

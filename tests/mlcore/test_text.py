@@ -46,6 +46,12 @@ def test_addresses_and_handles_are_made_alike() -> None:
     ]
 
 
+def test_a_long_address_is_one_word() -> None:
+    address = "HTTPS://example.com/" + "terrible-awful/" * 20
+    assert words(f"See {address} now") == ["See", address, "now"]
+    assert normalise_word(address) == "http"
+
+
 def test_pieces_know_their_words() -> None:
     tokenizer = WordTokenizer.train(["the cat sat on the mat"] * 30, vocab_size=40)
     ids, owners = tokenizer.encode(split_words("the cat 🙂"))

@@ -227,6 +227,25 @@ def test_a_run_takes_up_its_own_checkpoints_only(
     replace(further, resume=True).begin()
 
 
+def test_another_folder_of_data_or_an_earlier_runs_files_are_no_part_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.txt").write_text("a")
+    run = Run(task="translation", variant="multi", data=data, size="tiny", out=tmp_path / "out")
+    run.begin()
+    (run.folder / "pairs.tsv").write_text("of this run")
+    replace(run, resume=True).begin()
+    assert (run.folder / "pairs.tsv").exists()
+    (data / "b.txt").write_text("b")
+    with pytest.raises(InvalidInput, match="other data"):
+        replace(run, resume=True).begin()
+    run.begin()
+    assert not (run.folder / "pairs.tsv").exists()
+
+
 def test_a_card_tells_of_the_run_before_too(
     tiny_bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def train(run: Run) -> Path:
     manifest = {
         "task": run.task,
         "variant": run.variant,
-        "version": VERSION,
+        "version": run.version(VERSION),
         "model": MODEL,
         "preprocessing": {"resize": "squash, bicubic", "colour": "RGB"},
         "licence": LICENCE,

@@ -182,6 +182,7 @@ def _together(run: Run, size: Size, model: Model, labels: Labels, photos: list[P
         folder=run.folder / "together",
         groups=[(new, 1.0, 0), (late, 0.2, 0), (early, 0.2, int(0.9 * size.together.steps))],
         progress=run.progress("together"),
+        keep_first=run.init is not None,
     )
     trainer.fit(resume=run.resume)
     run.record("together", trainer.state.seconds)
@@ -228,7 +229,7 @@ def train(run: Run) -> Path:
     manifest = {
         "task": run.task,
         "variant": run.variant,
-        "version": VERSION,
+        "version": run.version(VERSION),
         "model": MODEL,
         "preprocessing": {"resize": "squash, bicubic", "colour": "RGB"},
         "licence": LICENCE,
