@@ -3,7 +3,8 @@ WORKDIR /app
 COPY requirements requirements
 RUN pip install --no-cache-dir -r requirements/web.txt
 COPY . .
-RUN useradd --create-home unroll && mkdir -p /state && chown unroll /state
+# a checkout may have been made for its owner only
+RUN chmod -R a+rX /app && useradd --create-home unroll && mkdir -p /state && chown unroll /state
 USER unroll
 ENV UNROLL_STATE=/state
 CMD ["python", "-m", "uvicorn", "webapp.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]

@@ -13,7 +13,7 @@ INDEX = $(if $(UNROLL_TORCH_INDEX),--extra-index-url $(UNROLL_TORCH_INDEX))
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Unroll needs Python 3.11 or newer: PYTHON=python3.12 make run" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "The virtual environment cannot be made. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment cannot be made. On Debian: apt-get install python3-venv" >&2; exit 1; }
 
 $(VENV)/.run: requirements.txt requirements/web.txt requirements/worker.txt | $(VENV)/bin/python
 	@echo "Installing what Unroll needs (once; torch is large) ..."

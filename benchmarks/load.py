@@ -35,18 +35,21 @@ def _user(address: str, task: str, texts: list[str], start_at: float, end_at: fl
         answer = connection.getresponse()
         job = json.loads(answer.read())
         seconds = time.monotonic() - started
-        if started < start_at:
+        if time.monotonic() < start_at:
             continue  # warming up
         if answer.status != 200 or job["status"] != "succeeded":
             found.append(None)
             continue
         stored = _when(job["finished_at"]) - _when(job["created_at"])
-        found.append((seconds, stored - job["model_time_s"], time.monotonic()))
+        found.append((seconds, stored - job["model_time_s"], time.monotonic(), started >= start_at))
     connection.close()
 
 
 def run(url: str, task: str, users: int, seconds: float, words: int) -> dict[str, Any]:
-    """Latencies and overheads (s) of the jobs that were sent after a warm-up of a quarter of the time."""
+    """Latencies and overheads (s) of the jobs that were sent after a warm-up of a quarter of the time.
+
+    Jobs a second are those that ended after it, whenever they were sent.
+    """
     begin = time.monotonic()
     start_at, end_at = begin + seconds / 4, begin + seconds
     found: list[Any] = []
@@ -64,8 +67,8 @@ def run(url: str, task: str, users: int, seconds: float, words: int) -> dict[str
     done = [entry for entry in found if entry]
     in_time = sum(1 for entry in done if entry[2] <= end_at)
     return {
-        "latencies": [entry[0] for entry in done],
-        "overheads": [entry[1] for entry in done],
+        "latencies": [entry[0] for entry in done if entry[3]],
+        "overheads": [entry[1] for entry in done if entry[3]],
         "failed": len(found) - len(done),
         "per_s": in_time / (end_at - start_at),
         "cpu_s": time.process_time(),

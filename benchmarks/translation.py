@@ -27,7 +27,7 @@ _ENDS = ("with a friend in the evening", "because it is very warm today", "befor
 
 
 def sentence(generator: random.Random) -> str:
-    """About 15 words, no two alike for long."""
+    """About 19 words, no two alike for long."""
     parts = [generator.choice(words) for words in (_SUBJECTS, _VERBS, _OBJECTS, _ENDS)]
     return f"{' '.join(parts)}, and {generator.choice(_SUBJECTS).lower()} {generator.choice(_VERBS)} it."
 

@@ -89,9 +89,12 @@ class Predictor:
 
 def choose_device(name: str) -> str:
     """`auto` is the first GPU where there is one."""
-    if name != "auto":
+    if name == "cpu":
         return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    there = torch.cuda.is_available()
+    if name != "auto" and not there:
+        raise InvalidInput("device", f"There is no {name!r} here: torch sees no GPU. Known: auto, cpu, cuda.")
+    return "cuda" if there else "cpu"
 
 
 def load_model(bundle: Bundle) -> nn.Module:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -46,6 +48,28 @@ def check_disk(folder: Path) -> None:
 def _run_folder_path(state: Path) -> Path:
     name = f"unroll-{os.getuid()}-{hashlib.sha256(str(state).encode()).hexdigest()[:10]}"
     return Path(tempfile.gettempdir()) / name
+
+
+def check_alone(state: Path) -> None:
+    """GroundError when another supervisor runs on this folder."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(_run_folder_path(state) / "supervisor.sock"))
+        except OSError:
+            return
+    raise GroundError(f"Unroll runs on {state} already. Stop it first, or set UNROLL_STATE to another folder.")
+
+
+def keep_output_open() -> None:
+    """Put a pipe in the place of an output that nobody can open again by its name: a socket, another's terminal."""
+    try:
+        os.close(os.open("/dev/fd/1", os.O_WRONLY | os.O_APPEND))
+    except OSError:
+        reading, writing = os.pipe()
+        subprocess.Popen(["cat"], stdin=reading)  # ends with the last of those that write
+        os.close(reading)
+        os.dup2(writing, 1)
+        os.close(writing)
 
 
 def embedded_redis(state: Path) -> str | None:
@@ -90,7 +114,10 @@ def prepare(environment: dict[str, str]) -> None:
     behind_tls = environment.get("HTTPS", "").lower() in ("1", "true", "yes", "on")
     state = Path(environment.get("UNROLL_STATE", CHECKOUT / "var")).resolve()
     state.mkdir(parents=True, exist_ok=True)
+    if state == CHECKOUT / "var" and state.stat().st_uid == os.getuid():
+        state.chmod(0o700)  # people's texts and sessions lie there
     check_disk(state)
+    check_alone(state)
     host, port = environment.setdefault("HOST", "127.0.0.1"), environment.setdefault("PORT", "8000")
     if not port.isdigit() or not 0 < int(port) < 65_536:
         raise GroundError(f"PORT is {port!r}; it must be a number from 1 to 65535.")
@@ -103,8 +130,9 @@ def prepare(environment: dict[str, str]) -> None:
         UNROLL_RUN=str(folder),
         UNROLL_PYTHON=sys.executable,
         UNROLL_REDIS_EMBEDDED=str(embedded).lower(),
-        UNROLL_REDIS_COMMAND=f"{server} --port 0 --unixsocket {folder}/redis.sock --unixsocketperm 700 --save '' "
-        f"--appendonly no --dir {folder} --maxmemory 256mb --maxmemory-policy volatile-lru",
+        UNROLL_REDIS_COMMAND=f"{shlex.quote(server)} --port 0 --unixsocket {shlex.quote(str(folder))}/redis.sock "
+        f"--unixsocketperm 700 --save '' --appendonly no --dir {shlex.quote(str(folder))} --maxmemory 256mb "
+        "--maxmemory-policy volatile-lru",
         # behind a TLS front the peer's address stands in a header; otherwise that header is anybody's to write
         UNROLL_PROXY_FLAGS="--proxy-headers" if behind_tls else "--no-proxy-headers",
     )
@@ -130,6 +158,7 @@ def main() -> int:
         print(f"Unroll needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 1
     environment = dict(os.environ)
+    os.umask(0o077)
     try:
         os.chdir(CHECKOUT)
         prepare(environment)
@@ -146,9 +175,9 @@ def main() -> int:
     print(f"Unroll: {base}", flush=True)
     if link:
         print(f"Make the first administrator, once: {base}{link}", flush=True)
-    supervisor = Path(sys.executable).with_name("supervisord")
+    keep_output_open()
     file = environment.get("UNROLL_SUPERVISOR_CONF", str(CHECKOUT / "deploy" / "supervisord.conf"))
-    os.execve(supervisor, [str(supervisor), "-c", file], environment)
+    os.execve(sys.executable, [sys.executable, "-m", "webapp.supervise", "-c", file], environment)
 
 
 if __name__ == "__main__":

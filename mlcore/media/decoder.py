@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -139,7 +140,8 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 def serve(memory_bytes: int) -> None:
     """Answer requests until the other end of the pipe is closed."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    with suppress(ValueError, OSError):  # macOS knows no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for line in sys.stdin.buffer:
         answer, data = _answer(json.loads(line))
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + data)

@@ -132,10 +132,10 @@ class Stack:
         url = self.environment.get("REDIS_URL") or f"unix://{run_folder(self.state)}/redis.sock"
         redis.Redis.from_url(url).flushall()
 
-    def stop(self) -> None:
-        """As Ctrl-C does."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """As Ctrl-C does, or another signal."""
         if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(number)
             self.process.wait(timeout=40)
 
     def end(self) -> None:

@@ -181,10 +181,14 @@ def test_twenty_switches_under_load_fail_no_job(
             assert saboteur.get(job)["version"] == job["version"], "an answer names the version it was asked of"
 
 
-def test_ctrl_c_ends_every_process(own_saboteur: Stack) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_end_every_process(own_saboteur: Stack, number: signal.Signals) -> None:
     pids = [process["pid"] for process in own_saboteur.supervisor.getAllProcessInfo() if process["pid"]]
     assert len(pids) == (4 if SERVICES else 5), "web, two workers, the scheduler, and a Redis where it is ours"
-    own_saboteur.stop()
+    again = launch(own_saboteur.state.parent, UNROLL_STATE=str(own_saboteur.state))
+    assert again.returncode == 1
+    assert "already" in again.stderr and again.stderr.count("\n") == 1
+    own_saboteur.stop(number)
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -199,6 +203,16 @@ def launch(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[st
         text=True,
         timeout=60,
     )
+
+
+def test_an_output_that_cannot_be_opened_again_is_carried_on(tmp_path: Path) -> None:
+    """A socket, as under systemd."""
+    ours, theirs = socket.socketpair()
+    code = "from webapp.launch import keep_output_open as keep; keep(); open('/dev/fd/1', 'ab', 0).write(b'heard')"
+    with ours, theirs:
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=theirs, check=True, timeout=60)
+        ours.settimeout(20)
+        assert ours.recv(100) == b"heard"
 
 
 def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:

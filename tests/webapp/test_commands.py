@@ -18,7 +18,7 @@ from django.test import Client
 
 from mlcore.bundle import Bundle
 from tests.conftest import make_bundle
-from webapp.jobs import doctor
+from webapp.jobs import backup, doctor
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import File, Job, Status
 from webapp.registry import services as registry
@@ -81,6 +81,45 @@ def test_the_doctor_finds_a_healthy_server_healthy(version: ModelVersion, monkey
     for queue in ("fast", "slow"):
         Heartbeat([queue]).write()
     assert run("doctor") == "Nothing is wrong.\n"
+
+
+WRITTEN_MEANWHILE = """
+import sqlite3, sys
+from pathlib import Path
+from django.conf import settings
+from django.contrib.auth.models import Group
+from webapp.jobs import backup
+
+plain = backup.call_command
+
+def dump(name, *arguments, **options):
+    Group.objects.count()
+    other = sqlite3.connect(settings.DATABASES["default"]["NAME"], timeout=5)
+    other.execute("INSERT INTO auth_group (name) VALUES ('meanwhile')")
+    other.commit()
+    return plain(name, *arguments, **options)
+
+backup.call_command = dump
+backup.write(Path(settings.STATE_DIR) / "a.tar.gz")
+print(Group.objects.filter(name="meanwhile").count())
+"""
+
+
+def test_a_backup_is_of_one_moment_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "UNROLL_STATE": str(tmp_path), "DATABASE_URL": ""}
+    for arguments in (["migrate", "-v0"], ["shell", "--no-imports", "-c", WRITTEN_MEANWHILE]):
+        ended = subprocess.run(
+            [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["1"]
+    with tarfile.open(tmp_path / "a.tar.gz") as archive:
+        rows = archive.extractfile(backup.ROWS)
+        assert rows is not None
+        text = rows.read().decode()
+    assert '"viewer"' in text
+    assert "meanwhile" not in text
+    assert (tmp_path / "a.tar.gz").stat().st_mode & 0o077 == 0
 
 
 def test_a_backup_brings_everything_back(

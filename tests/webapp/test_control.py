@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib.auth.models import Group
@@ -133,6 +134,20 @@ def test_a_cold_worker_holds_up_a_switch_for_a_minute_at_most(second: ModelVersi
     Worker.objects.filter(name="cold:1").update(seen_at=timezone.now())
     alive.caretaker.look()
     assert registry.active(TASK, "en") == second
+
+
+def test_whatever_stops_a_version_from_loading_marks_it_faulty(
+    version: ModelVersion, second: ModelVersion, alive: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.want(second)
+    monkeypatch.setattr(loaded, "Predictor", Mock(side_effect=MemoryError("out of memory")))
+    alive.caretaker.look()
+    second.refresh_from_db()
+    assert "MemoryError" in second.fault
+    Worker.objects.all().delete()
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        switching.switch(second)
+    assert registry.active(TASK, "en") == version
 
 
 def test_a_version_that_loads_again_is_faulty_no_more(version: ModelVersion, alive: Server) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
 from django.core.files.base import File as DjangoFile
 from django.core.files.storage import default_storage
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from webapp.jobs.models import File, Job
 
@@ -34,7 +36,9 @@ def write(path: Path) -> dict[str, int]:
         raise BackupError(f"{path} is there already. Name another file.")
     partial = path.with_name(f".{path.name}.part")
     count = 0
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(partial, "w:gz") as archive:
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(partial, "w:gz") as archive, _one_moment():
         rows = Path(folder) / ROWS
         call_command("dumpdata", format="jsonl", output=str(rows), exclude=_LEFT_OUT, natural_foreign=True, verbosity=0)
         archive.add(rows, ROWS)
@@ -50,9 +54,24 @@ def write(path: Path) -> dict[str, int]:
         ]
         for bundle in bundles:
             archive.add(bundle, f"bundles/{bundle.name}")
-    partial.chmod(0o600)
     partial.rename(path)
     return {"jobs": Job.objects.count(), "files": count, "bundles": len(bundles)}
+
+
+@contextmanager
+def _one_moment() -> Iterator[None]:
+    """What is read inside is of one moment, so that no row names one that is missing; nobody's writing waits for it."""
+    if connection.in_atomic_block:
+        yield
+        return
+    mode = "ISOLATION LEVEL REPEATABLE READ, READ ONLY" if connection.vendor == "postgresql" else "DEFERRED"
+    with connection.cursor() as cursor:
+        cursor.execute(f"BEGIN {mode}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("COMMIT")
 
 
 def restore(path: Path) -> dict[str, int]:
@@ -68,12 +87,25 @@ def restore(path: Path) -> dict[str, int]:
     if ROWS not in names:
         raise BackupError(f"{path} is no backup of Unroll: it holds no {ROWS}.")
     with archive, tempfile.TemporaryDirectory() as folder:
-        archive.extract(ROWS, folder, filter="data")
-        _empty()
-        call_command("loaddata", str(Path(folder) / ROWS), verbosity=0)
+        _extract(archive, [archive.getmember(ROWS)], Path(folder))
+        with transaction.atomic():
+            _empty()
+            call_command("loaddata", str(Path(folder) / ROWS), verbosity=0)
         files = _files(archive)
         bundles = _bundles(archive)
     return {"jobs": Job.objects.count(), "files": files, "bundles": bundles}
+
+
+def _extract(archive: tarfile.TarFile, members: list[tarfile.TarInfo], root: Path) -> None:
+    """Unpack plain files and folders; BackupError for anything else, and for what would lie outside."""
+    for entry in members:
+        path = Path(entry.name)
+        if path.is_absolute() or ".." in path.parts or not (entry.isfile() or entry.isdir()):
+            raise BackupError(f"The backup names {entry.name!r}, which it may not hold.")
+    if hasattr(tarfile, "data_filter"):  # Python 3.11.4
+        archive.extractall(root, members, filter="data")
+    else:
+        archive.extractall(root, members)
 
 
 def _empty() -> None:
@@ -104,5 +136,5 @@ def _files(archive: tarfile.TarFile) -> int:
 def _bundles(archive: tarfile.TarFile) -> int:
     root = Path(settings.BUNDLE_ROOT).parent
     members = [entry for entry in archive.getmembers() if entry.name.startswith("bundles/")]
-    archive.extractall(root, members, filter="data")
+    _extract(archive, members, root)
     return len({entry.name.split("/")[1] for entry in members if "/" in entry.name})

@@ -16,6 +16,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from webapp.jobs import queries
 from webapp.jobs.models import Job, Operation, Status, Worker
 
 ORDER = ("bulk", "turn", "created_at")
@@ -119,8 +120,12 @@ def expired(now: Any = None) -> QuerySet[Job]:
 
 
 def _dead_workers() -> list[str]:
-    """Workers of this host whose process is gone: their leases need not be waited for."""
-    rows = Worker.objects.filter(host=socket.gethostname()).values_list("name", "pid")
+    """Workers of this host that are silent and whose process is gone: their leases need not be waited for.
+
+    One that is heard runs, wherever that is: machines and containers may share a name.
+    """
+    silent = Worker.objects.filter(seen_at__lt=timezone.now() - timedelta(seconds=queries.ALIVE_S))
+    rows = silent.filter(host=socket.gethostname()).values_list("name", "pid")
     return [name for name, pid in rows if not _is_alive(pid)]
 
 

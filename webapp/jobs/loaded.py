@@ -10,6 +10,7 @@ import threading
 import time
 
 from mlcore.bundle import Bundle
+from mlcore.errors import BundleError
 from mlcore.predictor import Predictor, self_test
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.registry import services as registry
@@ -66,6 +67,11 @@ class Loaded:
         try:
             predictor = Predictor(Bundle.open(registry.bundle_path(version)), self.device)
             self_test(predictor)
+        except BundleError:
+            raise
+        except Exception as error:  # out of memory, files that lie: whatever it is, this version cannot answer
+            logger.exception("%s cannot be loaded", version)
+            raise BundleError(f"{version} cannot be loaded: {type(error).__name__}: {error}") from error
         finally:
             self.heartbeat.row.loading = ""
         logger.info("%s loaded in %.1f s on %s", version, time.monotonic() - started, predictor.device)

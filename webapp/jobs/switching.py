@@ -25,6 +25,8 @@ def switch(
 
     At once, with the record of it, where no worker lives that could. BundleError for a faulty version.
     """
+    if version.fault:
+        raise BundleError(f"{version} cannot be loaded: {version.fault}")
     if queries.live_workers(registry.queue_of(version.task)):
         registry.want(version, kind=kind, by=by, reason=reason)
         return None

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 
-from webapp.jobs import claims, events, files, halves, journal, operations, services
+from webapp.jobs import claims, events, files, halves, journal, operations, queries, services
 from webapp.jobs.models import Batch, Job, Operation, Remembered, Status, Worker
 
 
@@ -29,7 +29,8 @@ def sweep() -> int:
         for model in (Job, Operation)
         for queue in model.objects.filter(status=Status.QUEUED).order_by().values_list("queue", flat=True).distinct()
     }
-    for queue in waiting:
+    served = {queue for worker in queries.live_workers() for queue in worker.queues}
+    for queue in waiting & served:  # a worker that starts wakes its own; for nobody they would pile up in Redis
         services.wake(queue)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import Any
 
 from celery import shared_task
@@ -54,6 +55,16 @@ def retention() -> None:
 
 @worker_ready.connect
 def _start(**_: Any) -> None:
+    """Begin; Celery swallows what goes wrong here and would go on without a heartbeat, so then the process ends."""
+    try:
+        _begin()
+    except Exception:
+        logger.exception("this worker cannot start")
+        time.sleep(1.0)
+        os._exit(1)  # the supervisor starts it again
+
+
+def _begin() -> None:
     set_threads(settings.WORKER_THREADS)
     upkeep.sweep()
     server().heartbeat.write()
