@@ -163,6 +163,8 @@ def measure(seconds: int = 20) -> dict[str, Any]:
             found["generation"] = generation.through(product.url)
             found["translation_ms"] = translation.through(product.url)
             found["memory_mb"] = product.memory_mb()
+            time.sleep(8)
+            found["memory_quiet_mb"] = product.memory_mb()
             found["web_has_torch"] = product.web_has_torch()
         with running(state, MAX_BATCH_SIZE="1") as product:
             found["64 users, 200 words, batches of 1"] = product.load(64, seconds, 200)
