@@ -95,7 +95,7 @@ function fill(form, values, prefix = "") {
 function fillExample(form, chip) {
   fill(form, JSON.parse(chip.dataset.example));
   // a choice that an example does not make is the task's own again; what the person wrote (a glossary) stays
-  for (const field of all('select[name^="option-"]', form)) field.value = field.dataset.default;
+  for (const field of all('select[data-default]', form)) field.value = field.dataset.default;
   fill(form, JSON.parse(chip.dataset.options), "option-");
 }
 

@@ -237,6 +237,19 @@ def test_a_text_is_translated_swapped_and_its_words_followed(
     expect(page.locator("#option-source")).not_to_have_value("en")
 
 
+def test_an_example_on_an_earlier_results_page_has_its_own_languages(tiny_stack: Stack, page: Page) -> None:
+    page.goto(f"{tiny_stack.url}/tasks/translation/")
+    page.fill("#text", KNOWN[0][0])
+    page.select_option("#option-source", "en")
+    page.select_option("#option-target", "es")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#result")).to_contain_text("Done in", timeout=30_000)
+    page.reload()
+    page.locator("[data-example]").nth(1).click()
+    expect(page.locator("#option-source")).to_have_value("auto")
+    expect(page.locator("#option-target")).to_have_value("en")
+
+
 def test_files_are_translated_and_downloaded(
     tiny_stack: Stack, page: Page, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
