@@ -26,6 +26,7 @@ def test_a_review_is_typed_and_its_label_read(stack: Stack, page: Page, request:
     page.keyboard.press("Control+Enter")
     expect(page.locator(".answer")).to_contain_text("Positive", timeout=30_000)
     assert "/jobs/" in page.url
+    expect(page.locator("[data-strip][data-opened]")).to_be_visible()  # before, its cells take no focus
     page.locator(".cell", has_text="wonderful").focus()
     expect(page.locator("[data-detail-place]")).to_contain_text("positive")
     page.keyboard.press("ArrowRight")
@@ -103,6 +104,7 @@ def test_a_photo_is_described_and_shows_where_was_looked(
     expect(card.locator(".strip")).to_be_visible(timeout=30_000)
     expect(card.locator(".tags li")).to_have_count(6, timeout=30_000)
     expect(card.locator(".photo img")).to_have_js_property("naturalWidth", 320)
+    expect(page.locator("[data-strip][data-opened]").first).to_be_visible()
     page.locator(".cell").first.focus()
     expect(card.locator("[data-detail-place]")).to_contain_text("looked")
     expect(card.locator("canvas.on")).to_have_count(1)
@@ -297,6 +299,7 @@ def test_a_story_is_begun_stopped_branched_and_still_there(
     expect(page.locator("#result")).to_contain_text("What was written is kept", timeout=15_000)
     expect(page.locator(".cell").first).to_be_visible()
     address = page.url
+    expect(page.locator("[data-strip][data-opened]").first).to_be_visible()
     page.locator(".cell").nth(1).focus()
     expect(page.locator("[data-detail-place]")).to_contain_text("%")
     expect(page.locator("[data-branch]").first).to_be_visible()
@@ -318,6 +321,7 @@ def test_a_story_is_begun_stopped_branched_and_still_there(
     page.click("[data-run]")
     expect(page.locator("[data-written]")).to_have_count(3, timeout=30_000)
     third = page.locator("[data-written]").nth(2)
+    expect(third.locator("[data-strip][data-opened]")).to_be_visible()
     third.locator(".cell").first.focus()
     expect(third.locator("[data-detail-place]")).to_contain_text("%")
     clean(page)
