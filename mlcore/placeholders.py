@@ -50,7 +50,7 @@ _SOME = re.compile(
     rf"[\d`@#{{}}%<&/\\_{_SMALL}{_PICTURES}]|\w\.[a-z]{{2}}|\]\(|\*\uFE0F?\u20E3|\S{{{LONGEST_WORD + 1}}}"
 )
 _GLUED = re.compile(r"[^\W\d_]-?\Z")  # what stands before the number of a version, a model, a part
-# what is counted in numbers with dots that are no decimals; a capital inside an English sentence is a product's name
+# what is counted in numbers with dots that are no decimals
 _NUMBERED = re.compile(
     r"(?i:\b(?:version|release|section|chapter|figure|table|room|kapitel|abschnitt|abbildung|tabelle|raum|sección|"
     r"capítulo|figura|tabla|sala|chapitre|tableau|salle))\s\Z"

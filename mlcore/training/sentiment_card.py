@@ -87,8 +87,10 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], sources: Seq
 
 def _reading(run: Run) -> list[str]:
     """The language model's curve, where this run had one."""
-    curve = _curve(run, "pretrain", ["minus_nats"]) if cards.learning_curve(run, "pretrain", ["minus_nats"]) else ""
-    return ["Language model (nats a token, mean of both directions, held-out texts):", curve] if curve else []
+    if not cards.learning_curve(run, "pretrain", ["minus_nats"]):
+        return []
+    told = "Language model (nats a token, mean of both directions, held-out texts):"
+    return [told, _curve(run, "pretrain", ["minus_nats"])]
 
 
 def _curve(run: Run, stage: str, columns: list[str]) -> str:

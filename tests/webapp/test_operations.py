@@ -262,9 +262,7 @@ def test_a_step_that_takes_long_keeps_its_lease(version: ModelVersion) -> None:
     assert reread(held).status == Status.RUNNING
 
 
-def test_a_window_is_answered_in_steps(
-    version: ModelVersion, slow: Server, monkeypatch: pytest.MonkeyPatch, client: Client
-) -> None:
+def test_a_window_is_answered_in_steps(version: ModelVersion, slow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document of thousands of sentences must not look like a step that hangs."""
     monkeypatch.setattr(operate, "_LOOK_S", 0.0)
     predictor = slow.loaded.load(version)

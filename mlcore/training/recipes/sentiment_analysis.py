@@ -223,8 +223,8 @@ def _read(
     run: Run, size: Size, settings: Settings, model: Model, tokenizer: WordTokenizer, texts: Sequence[str]
 ) -> Model:
     """The model after it has read all texts as a language model."""
+    torch.manual_seed(run.seed)  # for what the language model has beside the classifier
     # one pass over much text under-fits, so the language model drops little; the few labels want more
-    torch.manual_seed(run.seed)
     light = replace(model.config, token_dropout=0.02, embed_dropout=0.1, dropout=0.1, weight_dropout=0.1)
     reader = _as(light, model)
     pretrain(run, size, settings, reader, tokenizer, texts)
