@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlcore.models.lstm_classifier import Model
-from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy
+from mlcore.training.losses import blockwise_cross_entropy, sampled_cross_entropy
 
 
 class StreamBatches:
@@ -36,13 +36,14 @@ class BidirectionalLM(nn.Module):
     The output layer is the embedding (tied), behind a projection for each direction.
     """
 
-    def __init__(self, classifier: Model, counts: Tensor, *, num_samples: int) -> None:
+    def __init__(self, classifier: Model, *, candidates: int) -> None:
+        """`candidates` of the vocabulary are told apart at each step (see `sampled_cross_entropy`)."""
         super().__init__()
         config = classifier.config
         self.classifier = classifier
         self.ahead, self.back = (nn.Linear(config.hidden_dim, config.embed_dim) for _ in range(2))
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.sampled = SampledSoftmax(counts, min(num_samples, config.vocab_size - 1))
+        self.candidates = min(candidates, config.vocab_size)
 
     def _hidden(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """tokens (B, T) -> for each direction projected hidden states (N, E) and their targets (N,)."""
@@ -54,10 +55,10 @@ class BidirectionalLM(nn.Module):
         yield self.back(dropout(back[:, 1:])).flatten(0, 1), tokens[:, :-1].flatten()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (B, T) -> mean sampled loss of the two directions (nats a token)."""
-        weight = self.classifier.embedding.weight
-        losses = [self.sampled(hidden, weight, self.bias, goal) for hidden, goal in self._hidden(tokens)]
-        return torch.stack(losses).mean()
+        """tokens (B, T) -> mean loss of the two directions (nats a token), estimated on the candidates."""
+        hidden, goals = (torch.cat(parts) for parts in zip(*self._hidden(tokens), strict=True))  # (N, E), (N,)
+        parts = (hidden, self.classifier.embedding.weight, self.bias, goals)
+        return sampled_cross_entropy(*parts, size=self.candidates, always=self.candidates // 8, block=256) / len(goals)
 
     def full_loss(self, tokens: Tensor) -> float:
         """Exact nats a token, the mean of the two directions."""

@@ -101,31 +101,6 @@ def sampled_cross_entropy(
     return blockwise_cross_entropy(hidden, weight[chosen], bias[chosen] + stands_for, place[targets], block=block)
 
 
-class SampledSoftmax(nn.Module):
-    """Cross-entropy against the target and words drawn for the whole batch (Jean et al. 2015,
-    https://arxiv.org/abs/1412.2007): a vocabulary of 16,000 costs as much as one of `num_samples`.
-    """
-
-    log_q: Tensor
-
-    def __init__(self, counts: Tensor, num_samples: int) -> None:
-        super().__init__()
-        q = counts.float().clamp_min(1).pow(0.75)
-        self.num_samples = num_samples
-        self.register_buffer("log_q", (q / q.sum()).log(), persistent=False)
-
-    def forward(self, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        """hidden (N, E), weight (V, E), bias (V,), targets (N,) -> mean loss, a biased estimate of the full one."""
-        drawn = torch.multinomial(self.log_q.exp(), self.num_samples, replacement=False)  # (S,)
-        # expected count of a word among the draws corrects for how likely it was to be drawn
-        expected = (self.log_q + torch.log(torch.tensor(float(self.num_samples)))).clamp(max=0)
-        negative = hidden @ weight[drawn].T + (bias[drawn] - expected[drawn])  # (N, S)
-        negative = negative.masked_fill(drawn[None, :] == targets[:, None], float("-inf"))
-        positive = (hidden * weight[targets]).sum(dim=-1) + bias[targets] - expected[targets]  # (N,)
-        logits = torch.cat([positive[:, None], negative], dim=1)  # (N, 1 + S)
-        return nn.functional.cross_entropy(logits, torch.zeros_like(targets))
-
-
 def known_cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Binary cross-entropy, the mean over the labels that are known; logits, target (0 or 1) and known (..., L).
 

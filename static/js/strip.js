@@ -1,4 +1,9 @@
 // The strip: text whose cells open. Tab enters once, arrows move, Enter or Space pins, Escape lets go.
+const pointer = { x: null, y: null };
+document.addEventListener("pointermove", (event) => { pointer.x = event.clientX; pointer.y = event.clientY; });
+// Where the page moved under a pointer that rests, nobody pointed at anything.
+const rests = (event) => event.clientX === pointer.x && event.clientY === pointer.y;
+
 function open(box) {
   if (box.dataset.opened) return;
   box.dataset.opened = "yes";
@@ -33,7 +38,7 @@ function open(box) {
 
   cells.forEach((cell, index) => {
     cell.tabIndex = index ? -1 : 0;
-    cell.addEventListener("pointerenter", () => { if (!pinned) show(cell); });
+    cell.addEventListener("pointerenter", (event) => { if (!pinned && !rests(event)) show(cell); });
     cell.addEventListener("focus", () => {
       cells[current].tabIndex = -1;
       current = index;

@@ -18,7 +18,7 @@ from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, WeightDropLSTM,
 from mlcore.predictor import load_model
 from mlcore.training import cards
 from mlcore.training.data import bucket_batches, padded_length
-from mlcore.training.losses import SampledSoftmax, blockwise_cross_entropy, sampled_cross_entropy
+from mlcore.training.losses import blockwise_cross_entropy, sampled_cross_entropy
 from mlcore.training.parallel_text import Pair
 from mlcore.training.publish import write_bundle
 from mlcore.training.recipes import sentiment_analysis, translation
@@ -75,19 +75,6 @@ def test_a_sample_that_would_be_too_small_or_all_is_the_whole(size: int, always:
     targets = torch.arange(20)
     found = sampled_cross_entropy(*parts, targets, size=size, always=always)
     torch.testing.assert_close(found, blockwise_cross_entropy(*parts, targets))
-
-
-def test_sampled_softmax_learns_what_the_full_one_would() -> None:
-    torch.manual_seed(0)
-    hidden = nn.Parameter(torch.zeros(1, 4))
-    weight, bias, target = torch.randn(40, 4), torch.zeros(40), torch.tensor([7])
-    loss = SampledSoftmax(torch.ones(40), 20)
-    optimizer = torch.optim.Adam([hidden], lr=0.1)
-    for _ in range(100):
-        optimizer.zero_grad()
-        loss(hidden, weight, bias, target).backward()
-        optimizer.step()
-    assert int((hidden @ weight.T).argmax()) == 7
 
 
 def test_each_row_is_reversed_within_its_length() -> None:

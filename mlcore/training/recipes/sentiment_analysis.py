@@ -60,7 +60,7 @@ class Size:
     finetune: Settings
     rows: int = 32  # of a language-model batch
     steps: int = 128  # tokens of such a row
-    num_samples: int = 2048
+    candidates: int = 4096  # words of the vocabulary told apart at a step
     tokens_per_batch: int = 8192
     adversary: float = 0.0  # see `mlcore.training.sentiment_batches.loss`; a step takes more than twice as long
     texts: int = 0  # use only so many of each set; 0 takes all
@@ -72,7 +72,7 @@ SIZES = {
         model={"embed_dim": 32, "hidden_dim": 32, "head_dim": 16, "weight_dropout": 0.0},
         pretrain=Settings(steps=20, max_lr=3e-3, evaluate_every=10),
         finetune=Settings(steps=60, max_lr=3e-3, evaluate_every=20),
-        num_samples=64,
+        candidates=256,
         tokens_per_batch=2048,
         texts=200,
     ),
@@ -101,8 +101,9 @@ FURTHER = {
     ),
     "large": replace(
         SIZES["base"],
-        pretrain=Settings(steps=7_500, max_lr=1.5e-3, warmup=0.05, evaluate_every=1_000),
+        pretrain=Settings(steps=3_600, max_lr=2e-3, warmup=0.05, evaluate_every=600),
         finetune=Settings(steps=4_000, max_lr=7e-4, evaluate_every=500, weight_decay=0.02),
+        rows=64,
         adversary=0.3,
     ),
 }
@@ -150,8 +151,7 @@ def pretrain(
     dev = torch.from_numpy(stream[: held_out - held_out % size.steps].reshape(-1, size.steps).astype(np.int64))
     stream = stream[held_out:]
     logger.info("language model: %d tokens, vocabulary of %d", len(stream), tokenizer.vocab_size)
-    counts = torch.from_numpy(np.bincount(stream, minlength=tokenizer.vocab_size))
-    language_model = BidirectionalLM(model, counts, num_samples=size.num_samples)
+    language_model = BidirectionalLM(model, candidates=size.candidates)
 
     def evaluate(module: nn.Module) -> dict[str, float]:
         losses = [module.full_loss(rows) for rows in dev.split(32)]  # type: ignore[operator]
