@@ -15,7 +15,7 @@ from django.utils import timezone
 from mlcore.bundle import Bundle
 from tests.conftest import make_bundle
 from webapp.control import dashboard
-from webapp.jobs import keys, operations, services
+from webapp.jobs import keys, operations, submission
 from webapp.jobs.models import Feedback, Job, Operation, Queue, Status
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -29,7 +29,7 @@ ANNA = Owner(session="anna")
 
 
 def send(text: str = "good") -> Job:
-    return services.submit(services.check(TASK, {"text": text}, owner=ANNA), owner=ANNA)
+    return submission.submit(submission.check(TASK, {"text": text}, owner=ANNA), owner=ANNA)
 
 
 @pytest.mark.parametrize(

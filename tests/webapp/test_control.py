@@ -20,7 +20,7 @@ from mlcore.bundle import Bundle
 from mlcore.errors import BundleError
 from tests.conftest import make_bundle
 from webapp.control import curves, rendering
-from webapp.jobs import caretaker, loaded, queries, services, switching
+from webapp.jobs import caretaker, loaded, queries, submission, switching
 from webapp.jobs.models import Feedback, Job, Queue, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -72,7 +72,7 @@ def act(client: Client, place: str, action: str, *pks: Any, **more: str) -> str:
 
 
 def send(text: str = "good") -> Job:
-    return services.submit(services.check(TASK, {"text": text}, owner=ANNA), owner=ANNA)
+    return submission.submit(submission.check(TASK, {"text": text}, owner=ANNA), owner=ANNA)
 
 
 def test_a_version_answers_once_every_worker_has_loaded_it(
@@ -279,7 +279,7 @@ def test_a_task_is_switched_off_limited_and_moved(
     form = {"task": TASK, "enabled": "on", "daily_limit": "2", "queue": "slow", "idle_minutes": "0"}
     assert operator.post(f"{place}add/", form).status_code == 302
     assert [send().queue for _ in range(2)] == ["slow", "slow"]
-    with pytest.raises(services.QueueFull, match="2"):
+    with pytest.raises(submission.QueueFull, match="2"):
         send()
     del form["enabled"]
     pk = TaskSetting.objects.get().pk

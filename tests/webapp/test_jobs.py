@@ -14,7 +14,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from mlcore.errors import NEUTRAL, InvalidInput
-from webapp.jobs import answers, claims, heartbeat, queries, services, upkeep
+from webapp.jobs import answers, claims, heartbeat, queries, services, submission, upkeep
 from webapp.jobs.models import Batch, Job, Operation, Status, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -27,7 +27,7 @@ ANNA, BEN = Owner(session="a" * 32), Owner(session="b" * 32)
 
 
 def submit(text: str = "A good film.", owner: Owner = ANNA) -> Job:
-    return services.submit(services.check(TASK, inputs(text), owner=owner), owner=owner)
+    return submission.submit(submission.check(TASK, inputs(text), owner=owner), owner=owner)
 
 
 def claim(limit: int = 64, worker: str = "w") -> list[Job]:
@@ -171,15 +171,15 @@ def test_a_damaged_bundle_is_refused_by_name_and_healed_by_a_new_install(
 
 
 def test_interactive_jobs_come_before_bulk_ones_and_bulk_ones_in_turns() -> None:
-    services.submit_batch(TASK, [{"inputs": inputs(f"a{i}")} for i in range(4)], owner=ANNA)
-    services.submit_batch(TASK, [{"inputs": inputs(f"b{i}")} for i in range(2)], owner=BEN)
+    submission.submit_batch(TASK, [{"inputs": inputs(f"a{i}")} for i in range(4)], owner=ANNA)
+    submission.submit_batch(TASK, [{"inputs": inputs(f"b{i}")} for i in range(2)], owner=BEN)
     submit("now")
     order = [claim(limit=1)[0].summary for _ in range(7)]
     assert order == ["now", "a0", "b0", "a1", "b1", "a2", "a3"]
 
 
 def test_a_bad_item_is_told_at_its_place(run_jobs: Callable[[], None]) -> None:
-    batch, results = services.submit_batch(TASK, [{"inputs": inputs()}, {"inputs": {}}, 3], owner=ANNA)
+    batch, results = submission.submit_batch(TASK, [{"inputs": inputs()}, {"inputs": {}}, 3], owner=ANNA)
     assert [isinstance(result, InvalidInput) for result in results] == [False, True, True]
     run_jobs()
     assert queries.batch_progress(batch) == {
@@ -209,7 +209,7 @@ def test_a_worker_is_woken_once_a_job_is_stored(
     monkeypatch.setattr(services, "wake", woken.append)
     with django_capture_on_commit_callbacks(execute=True):
         submit()
-        services.submit_batch(TASK, [{"inputs": inputs()}], owner=ANNA)
+        submission.submit_batch(TASK, [{"inputs": inputs()}], owner=ANNA)
         assert not woken
     assert woken == ["fast", "fast"]
 
@@ -217,16 +217,16 @@ def test_a_worker_is_woken_once_a_job_is_stored(
 def test_a_full_queue_says_when_to_come_back(settings: Any) -> None:
     settings.MAX_QUEUED_PER_OWNER = 2
     submit(), submit()
-    with pytest.raises(services.QueueFull) as error:
+    with pytest.raises(submission.QueueFull) as error:
         submit()
     assert error.value.retry_after_s >= 1
     submit(owner=BEN)
     settings.MAX_QUEUED = 3
-    with pytest.raises(services.QueueFull, match="3 jobs are waiting"):
+    with pytest.raises(submission.QueueFull, match="3 jobs are waiting"):
         submit(owner=BEN)
     settings.MAX_QUEUED, settings.MAX_QUEUED_PER_OWNER = 5_000, 5
-    with pytest.raises(services.QueueFull, match="at most 5"):
-        services.submit_batch(TASK, [{"inputs": inputs()}] * 6, owner=BEN)
+    with pytest.raises(submission.QueueFull, match="at most 5"):
+        submission.submit_batch(TASK, [{"inputs": inputs()}] * 6, owner=BEN)
     assert not Batch.objects.exists()
 
 
@@ -242,7 +242,7 @@ def test_why_a_job_waits_is_said() -> None:
 
 def test_what_is_old_is_deleted(settings: Any, run_jobs: Callable[[], None]) -> None:
     old, new = submit(), submit()
-    services.submit_batch(TASK, [{"inputs": inputs()}], owner=ANNA)
+    submission.submit_batch(TASK, [{"inputs": inputs()}], owner=ANNA)
     past = timezone.now() - timedelta(days=settings.RETENTION_DAYS + 1)
     Job.objects.exclude(pk=new.pk).update(created_at=past)
     Batch.objects.update(created_at=past)
@@ -309,7 +309,7 @@ def test_an_error_in_the_database_strands_no_job(server: Server, monkeypatch: py
 
 
 def test_a_batch_of_which_a_job_was_erased_still_ends(run_jobs: Callable[[], None]) -> None:
-    batch, jobs = services.submit_batch(TASK, [{"inputs": inputs(f"Text {i}.")} for i in range(3)], owner=ANNA)
+    batch, jobs = submission.submit_batch(TASK, [{"inputs": inputs(f"Text {i}.")} for i in range(3)], owner=ANNA)
     services.erase(jobs[0])
     run_jobs()
     batch.refresh_from_db()

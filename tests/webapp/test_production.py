@@ -26,7 +26,7 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from webapp.jobs import events, journal, services, upkeep
+from webapp.jobs import events, journal, services, submission, upkeep
 from webapp.jobs.models import Job, Queue, Status
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -78,9 +78,9 @@ def test_metrics_count_what_workers_did_and_tell_nothing_of_people(
 ) -> None:
     owner = Owner(session="anna")
     for text in ("a private sentence", "another"):
-        services.submit(services.check(TASK, {"text": text}, owner=owner), owner=owner)
+        submission.submit(submission.check(TASK, {"text": text}, owner=owner), owner=owner)
     run_jobs()
-    services.submit(services.check(TASK, {"text": "waits"}, owner=owner), owner=owner)
+    submission.submit(submission.check(TASK, {"text": "waits"}, owner=owner), owner=owner)
     Queue.objects.create(name="slow")
     server.heartbeat.write()
     settings.METRICS_TOKEN = "right"
@@ -180,12 +180,12 @@ def test_jobs_that_no_worker_ended_are_counted_and_in_the_journal(
     monkeypatch.setattr(events, "publish_many", lambda _: None)
     caplog.set_level("INFO", logger="unroll.journal")
     owner = Owner(session="anna")
-    batch, _ = services.submit_batch(TASK, [{"inputs": {"text": "one"}}, {"inputs": {"text": "two"}}], owner=owner)
+    batch, _ = submission.submit_batch(TASK, [{"inputs": {"text": "one"}}, {"inputs": {"text": "two"}}], owner=owner)
     assert services.cancel_batch(batch) == 2
-    job = services.submit(services.check(TASK, {"text": "three"}, owner=owner), owner=owner)
+    job = submission.submit(submission.check(TASK, {"text": "three"}, owner=owner), owner=owner)
     assert services.cancel(job)
     assert not services.cancel(job), "once"
-    lost = services.submit(services.check(TASK, {"text": "four"}, owner=owner), owner=owner)
+    lost = submission.submit(submission.check(TASK, {"text": "four"}, owner=owner), owner=owner)
     long_ago = timezone.now() - timedelta(hours=1)
     Job.objects.filter(pk=lost.pk).update(
         status=Status.RUNNING, attempts=settings.MAX_ATTEMPTS, lease_token=uuid4(), lease_until=long_ago

@@ -17,7 +17,7 @@ from mlcore.errors import InvalidInput
 from webapp.api import streams
 from webapp.api.access import caller, open_batch, spend
 from webapp.api.schemas import REFUSALS, BatchCreated, BatchIn, BatchOut, batch_json, jobs_json
-from webapp.jobs import services
+from webapp.jobs import services, submission
 from webapp.jobs.models import Batch
 
 router = Router()
@@ -28,7 +28,7 @@ _FORMULA = re.compile(r"[\t\r]*(=|[+\-@][^\n]*[(|!])")
 def create_batch(request: HttpRequest, payload: BatchIn) -> tuple[int, dict[str, Any]]:
     """Up to 1,000 items; a bad one is told at its place and refuses no other."""
     owner = caller(request)
-    batch, results = services.submit_batch(
+    batch, results = submission.submit_batch(
         payload.task,
         payload.items,
         owner=owner,

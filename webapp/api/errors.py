@@ -12,7 +12,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
 
 from mlcore.errors import BundleError, InvalidInput
-from webapp.jobs.services import QueueFull
+from webapp.jobs.submission import QueueFull
 from webapp.registry.services import ModelUnavailable
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from webapp.api.schemas import (
     jobs_json,
 )
 from webapp.jobs import events as event_log
-from webapp.jobs import services
+from webapp.jobs import services, submission
 from webapp.jobs.models import Job, Status
 from webapp.registry.models import ModelVersion
 from webapp.registry.services import ModelUnavailable, active
@@ -61,11 +61,11 @@ def _create(request: HttpRequest, payload: JobIn, key: str | None) -> tuple[UUID
     owner = caller(request)
     if key and (len(key) > 200 or "\0" in key):
         raise InvalidInput("Idempotency-Key", "A key has at most 200 characters, none of them NUL.")
-    checked = services.check(payload.task, payload.inputs, payload.options, payload.variant, owner=owner)
+    checked = submission.check(payload.task, payload.inputs, payload.options, payload.variant, owner=owner)
     charge = partial(spend, request)
     if key and not owner.is_nobody:
-        return services.submit_once(checked, owner=owner, key=key, body=payload.dict(), charge=charge).pk, []
-    return services.submit(checked, owner=owner, charge=charge).pk, [_IGNORED_KEY] if key else []
+        return submission.submit_once(checked, owner=owner, key=key, body=payload.dict(), charge=charge).pk, []
+    return submission.submit(checked, owner=owner, charge=charge).pk, [_IGNORED_KEY] if key else []
 
 
 def _read(pk: UUID, notices: list[str]) -> tuple[Job, dict[str, Any]]:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from mlcore.errors import InvalidInput
 from webapp.jobs.models import ApiKey
-from webapp.jobs.services import QueueFull
+from webapp.jobs.submission import QueueFull
 
 _SHAPE = re.compile(r"unroll_([0-9a-f]{12})_([\w-]{43})")
 _TOUCH = timedelta(minutes=1)  # `last_used_at` is written at most so often

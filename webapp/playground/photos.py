@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from mlcore.media.photo_task import PhotoTask
-from webapp.jobs import files, intake, queries, services
+from webapp.jobs import files, intake, queries, services, submission
 from webapp.jobs.models import UNDER_WAY, File, Job, Status
 from webapp.jobs.owners import Owner, owner_for_page, owner_of
 from webapp.playground import forms, panels
@@ -85,7 +85,7 @@ def run(request: HttpRequest) -> HttpResponse:
             raise InvalidInput(FIELD, "A photo is missing. Choose one, or drop it here.")
         owner = owner_for_page(request)
         taken = [_submit(request, source, owner) for source in sources]
-    except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
+    except (InvalidInput, ModelUnavailable, submission.QueueFull) as error:
         message = error.message if isinstance(error, InvalidInput) else str(error)
         if request.htmx:  # type: ignore[attr-defined]
             return HttpResponse(message, status=422, content_type="text/plain; charset=utf-8")
@@ -112,7 +112,7 @@ def _submit(request: HttpRequest, source: Iterable[bytes], owner: Owner) -> File
         with transaction.atomic():
             for spec in specs:
                 options = forms.read(spec, request.POST)[1]
-                services.submit(services.check(spec.name, {FIELD: str(file.pk)}, options, owner=owner), owner=owner)
+                submission.submit(submission.check(spec.name, {FIELD: str(file.pk)}, options, owner=owner), owner=owner)
     except Exception:
         files.erase([file])
         raise

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from mlcore.media.photo_task import PhotoTask
-from webapp.jobs import feedback, files, intake, queries, services
+from webapp.jobs import feedback, files, intake, queries, services, submission
 from webapp.jobs.models import Batch, File, Job
 from webapp.jobs.owners import owner_for_page, owner_of
 from webapp.playground import forms, lookup, panels, photos, uploads
@@ -76,10 +76,10 @@ def run(request: HttpRequest, page: str) -> HttpResponse:
     inputs, options = forms.read(spec, request.POST)
     try:
         owner = owner_for_page(request)
-        checked = services.check(spec.name, inputs, options, owner=owner)
-        job = services.submit(checked, owner=owner)
+        checked = submission.check(spec.name, inputs, options, owner=owner)
+        job = submission.submit(checked, owner=owner)
         feedback.remember(spec, checked.options, owner=owner)
-    except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
+    except (InvalidInput, ModelUnavailable, submission.QueueFull) as error:
         return _refused(request, spec, inputs, options, error)
     if not request.htmx:  # type: ignore[attr-defined]
         return redirect("job", pk=job.pk)
@@ -115,8 +115,8 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
         texts = uploads.read_texts(request.POST.get("lines", ""), request.FILES.get("file"), column=spec.many)
         items = [{"inputs": {spec.many: text}} for text in texts]
         options = _options(request, spec)
-        batch, _ = services.submit_batch(spec.name, items, options=options, owner=owner_for_page(request))
-    except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
+        batch, _ = submission.submit_batch(spec.name, items, options=options, owner=owner_for_page(request))
+    except (InvalidInput, ModelUnavailable, submission.QueueFull) as error:
         message = error.message if isinstance(error, InvalidInput) else str(error)
         lines = request.POST.get("lines", "")
         form = forms.bound(spec, options=_options(request, spec))
@@ -139,12 +139,12 @@ def run_document(request: HttpRequest, page: str) -> HttpResponse:
         file = intake.store(sent.chunks(), owner=owner, field=field, name=sent.name or "", wanted="document")
         options = _options(request, spec)
         try:
-            checked = services.check(spec.name, {field: str(file.pk)}, options, owner=owner)
-            job = services.submit(checked, owner=owner)
+            checked = submission.check(spec.name, {field: str(file.pk)}, options, owner=owner)
+            job = submission.submit(checked, owner=owner)
         except Exception:
             files.erase([file])
             raise
-    except (InvalidInput, ModelUnavailable, services.QueueFull) as error:
+    except (InvalidInput, ModelUnavailable, submission.QueueFull) as error:
         message = error.message if isinstance(error, InvalidInput) else str(error)
         form = forms.bound(spec, options=_options(request, spec))
         return _page(request, spec, 422, form=form, document_error=message)
