@@ -9,6 +9,11 @@ from typing import Any
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>This is too large · Unroll</title><h1>This is too large</h1><p>{message}</p>"
+    '<p><a href="/">To the start page</a></p>'
+)
 MAX_BODY_BYTES = 26 << 20  # what the largest request needs: JSON of 25 MB, or a photo of 20 MB
 
 
@@ -25,7 +30,7 @@ class BodyLimit:
         self.exceptions = exceptions or {}  # paths that take more, how much, and from whom
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """413 in the API's shape where the declared or the counted length is over the limit."""
+        """413, for programs in the API's shape, where the declared or the counted length is over the limit."""
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
@@ -35,7 +40,7 @@ class BodyLimit:
             limit = larger if await may(scope) else limit
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
-            await self._refuse(send, limit)
+            await self._refuse(scope, send, limit)
             return
         counted, refused = 0, False
 
@@ -47,7 +52,7 @@ class BodyLimit:
                 return message
             if not refused:
                 refused = True
-                await self._refuse(send, limit)
+                await self._refuse(scope, send, limit)
             return {"type": "http.disconnect"}
 
         async def answer(message: Message) -> None:
@@ -56,9 +61,14 @@ class BodyLimit:
 
         await self.application(scope, count, answer)
 
-    async def _refuse(self, send: Send, limit: int) -> None:
+    async def _refuse(self, scope: Message, send: Send, limit: int) -> None:
         message = f"The request is larger than {limit >> 20} MB. Send less at once."
-        body = json.dumps({"error": {"field": None, "message": message}}).encode()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        if scope["path"].startswith("/api/"):
+            kind, body = "application/json", json.dumps({"error": {"field": None, "message": message}})
+        elif dict(scope["headers"]).get(b"hx-request"):
+            kind, body = "text/plain", message
+        else:
+            kind, body = "text/html", _PAGE.format(message=message)
+        headers = [(b"content-type", f"{kind}; charset=utf-8".encode()), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body.encode()})

@@ -115,11 +115,6 @@ function setUpForm() {
   form.addEventListener("htmx:beforeRequest", () => {
     for (const error of all(".error", form)) error.remove();
     for (const field of all("[aria-invalid]", form)) field.removeAttribute("aria-invalid");
-    one("[data-run]", form).disabled = true;
-  });
-  form.addEventListener("htmx:afterRequest", (event) => {
-    one("[data-run]", form).disabled = false;
-    if (!event.detail.successful) say("The server did not answer. Check the connection and try again.");
   });
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && form.contains(document.activeElement)) form.requestSubmit();
@@ -139,10 +134,34 @@ function setUpForm() {
   refresh(form);
 }
 
+// What the server did not do, in one place; gone with the next thing that it does.
+const TROUBLE = {
+  401: "You are signed out. Reload the page and sign in.",
+  403: "This page may have been open for too long. Reload it and try again.",
+  404: "There is nothing here any more: it may have been deleted.",
+  413: "This is too large. Send less at once.",
+};
 function say(words) {
-  const place = one("#result .state, #result .empty");
-  if (place) place.textContent = words;
+  const place = one("#trouble");
+  if (!place || place.textContent === words) return;
+  place.textContent = words;
+  place.hidden = !words;
 }
+const unreachable = () => say("The server did not answer. Check the connection and try again.");
+document.addEventListener("htmx:responseError", ({ detail: { xhr } }) => {
+  say(TROUBLE[xhr.status] ?? (xhr.status < 502 ? "Something failed on the server. Try again in a moment." : "The server is not there just now. Try again in a moment."));
+});
+document.addEventListener("htmx:sendError", unreachable);
+document.addEventListener("htmx:timeout", unreachable);
+document.addEventListener("htmx:afterRequest", ({ detail }) => { if (detail.successful) say(""); });
+
+document.addEventListener("change", ({ target }) => {
+  const most = Number(target.dataset?.maxBytes);
+  if (!most) return;
+  const large = [...target.files].some((file) => file.size > most);
+  target.setCustomValidity(large ? `The file is larger than ${most / 2 ** 20} MB. Choose a smaller one.` : "");
+  if (large) target.reportValidity();
+});
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");

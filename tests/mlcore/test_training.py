@@ -34,8 +34,12 @@ def test_an_adversary_moves_embeddings_to_where_the_loss_is_worse() -> None:
     worse = [sentiment_loss(model, batch, adversary=far) for far in (1e-6, 0.1, 0.5)]
     torch.testing.assert_close(worse[0], plain, rtol=1e-4, atol=1e-6)
     assert plain < worse[1] < worse[2]
-    worse[2].backward()  # type: ignore[no-untyped-call]
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    weights = list(model.parameters())
+    still = torch.autograd.grad(worse[0], weights)
+    for found, expected in zip(still, torch.autograd.grad(plain, weights), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    for moved, rested in zip(torch.autograd.grad(worse[2], weights), still, strict=True):
+        assert not torch.equal(moved, rested)
     model.embedding.requires_grad_(False)
     assert sentiment_loss(model, batch, adversary=0.5) == plain, "the head learns alone without one"
 

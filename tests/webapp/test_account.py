@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -150,6 +151,21 @@ def test_a_bad_key_is_refused_at_its_field(signed_in: Client, name: str, limit: 
     answer = signed_in.post("/account/keys", {"name": name, "daily_limit": limit})
     assert answer.status_code == 422
     assert words in answer.content.decode()
+    assert f'value="{limit}"' in answer.content.decode(), "what was typed stays"
+
+
+def test_who_signs_in_on_the_way_to_an_action_comes_to_its_page(signed_in: Client) -> None:
+    assert Client().post("/account/keys", {"name": "x"})["Location"] == "/accounts/login/?next=/account/keys"
+    assert signed_in.get("/account/keys")["Location"] == "/account/"
+
+
+def test_a_part_of_a_page_is_no_sign_in_page(settings: Any) -> None:
+    settings.ACCESS = "signed-in"
+    part = Client().post("/tasks/photos/run", headers={"HX-Request": "true"})
+    assert (part.status_code, part["Content-Type"]) == (401, "text/plain; charset=utf-8")
+    sent_to = Client().get("/history/?status=failed&page=2")["Location"]
+    assert parse_qs(urlsplit(sent_to).query)["next"] == ["/history/?status=failed&page=2"]
+    assert Client().post("/history/delete")["Location"].endswith("?next=%2F")
 
 
 def test_there_are_at_most_so_many_keys(anna: User) -> None:

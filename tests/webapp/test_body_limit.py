@@ -28,7 +28,14 @@ async def _reader(scope: Any, receive: Any, send: Any) -> None:
 
 def _ask(chunks: list[bytes], headers: list[tuple[bytes, bytes]], path: str = "/") -> tuple[int, int]:
     """Status of the answer and number of chunks that were taken."""
-    taken, sent = 0, []
+    sent, taken = _answer(chunks, headers, path)
+    (status,) = [message["status"] for message in sent if message["type"] == "http.response.start"]
+    return status, taken
+
+
+def _answer(chunks: list[bytes], headers: list[tuple[bytes, bytes]], path: str) -> tuple[list[Any], int]:
+    taken = 0
+    sent: list[Any] = []
 
     async def receive() -> Any:
         nonlocal taken
@@ -45,9 +52,23 @@ def _ask(chunks: list[bytes], headers: list[tuple[bytes, bytes]], path: str = "/
     asked = limited({"type": "http", "path": path, "headers": headers}, receive, send)
     with ThreadPoolExecutor(1) as thread:  # the browser tests' event loop may still run in this one
         thread.submit(asyncio.run, asked).result()
-    starts = [message["status"] for message in sent if message["type"] == "http.response.start"]
-    assert len(starts) == 1
-    return starts[0], taken
+    return sent, taken
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "kind", "begins"),
+    [
+        ("/api/v1/uploads", [], b"application/json", b'{"error"'),
+        ("/tasks/photos/run", [(b"hx-request", b"true")], b"text/plain", b"The request is larger"),
+        ("/tasks/translation/document", [], b"text/html", b"<!doctype html>"),
+    ],
+)
+def test_programs_scripts_and_people_are_told_in_their_own_shape(
+    path: str, headers: list[tuple[bytes, bytes]], kind: bytes, begins: bytes
+) -> None:
+    start, body = _answer([b"x"], [*headers, (b"content-length", b"999")], path)[0]
+    assert dict(start["headers"])[b"content-type"] == kind + b"; charset=utf-8"
+    assert body["body"].startswith(begins)
 
 
 @pytest.mark.django_db

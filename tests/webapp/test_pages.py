@@ -35,6 +35,7 @@ def test_a_job_is_shown_where_it_has_its_address(client: Client, run_jobs: Calla
     response = client.post(RUN, inputs("A good film, isn't it?"), headers=HTMX)
     (job,) = Job.objects.all()
     assert response["HX-Push-Url"] == f"/jobs/{job.pk}/"
+    assert response["HX-Retarget"] == "#result"  # the panel that asked may be another by then
     assert "No worker is running" in response.content.decode()
     run_jobs()
     page = client.get(f"/jobs/{job.pk}/").content.decode()
@@ -63,6 +64,8 @@ def test_a_nul_or_nothing_is_refused_at_its_field(client: Client) -> None:
     for text in ("a\0b", " ", ""):
         page = client.post(RUN, inputs(text), headers=HTMX)
         assert page.status_code == 200
+        assert page["HX-Reswap"] == "none", "what is shown of another job stays"
+        assert 'id="result"' not in page.content.decode()
         assert 'aria-invalid="true"' in page.content.decode()
 
 
@@ -221,3 +224,29 @@ def test_people_say_whether_an_answer_was_right(client: Client, version: Any, ru
     assert "Say one of these" in client.post(f"/jobs/{job.pk}/propose", {"theirs": "so-so"}).content.decode()
     assert [row.theirs for row in Feedback.objects.order_by("pk")] == ["", "neutral"]
     assert Client().post(place, {"right": "yes"}).status_code == 404
+
+
+def test_without_script_people_judge_too(client: Client, run_jobs: Callable[[], None]) -> None:
+    client.post(RUN, inputs(), headers=HTMX)
+    (job,) = Job.objects.all()
+    place = f"/jobs/{job.pk}/judge"
+    early = client.post(place, {"right": "yes"})
+    assert early.status_code == 422
+    run_jobs()
+    assert "Thank you." in client.post(place, {"right": "yes"}, follow=True).content.decode()
+    asked = client.post(place, {"right": "no"}).content.decode()
+    assert "<main" in asked
+    assert "what would have been right" in asked
+    refused = client.post(f"/jobs/{job.pk}/propose", {"theirs": "so-so"})
+    assert refused.status_code == 422
+    assert "<main" in refused.content.decode()
+    assert ">so-so</textarea>" in refused.content.decode()
+    thanked = client.post(f"/jobs/{job.pk}/propose", {"theirs": "neutral"}, follow=True).content.decode()
+    assert "An administrator will read it" in thanked
+
+
+def test_who_opens_an_address_to_post_to_is_led_to_its_page(client: Client) -> None:
+    for path in (RUN, MANY, f"/tasks/{TASK}/document"):
+        assert client.get(path)["Location"] == f"/tasks/{TASK}/"
+        assert client.put(path).status_code == 405
+    assert client.get("/tasks/photos/run")["Location"] == "/tasks/photos/"

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mlcore.bundle import Bundle
 from webapp.jobs.models import File, Job, JobContent
+from webapp.jobs.owners import make_token
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
 
@@ -201,3 +202,16 @@ def test_the_history_shows_a_photo_once_and_deletes_all_of_it(client: Client) ->
     client.post("/history/delete", {"row": f"photo:{file.pk}"})
     assert not Job.objects.exists()
     assert not File.objects.exists()
+
+
+def test_who_came_by_a_token_judges_with_it(client: Client) -> None:
+    send(client)
+    run_all()
+    for model in (Job, File):  # as a program without a key sends it: nobody's
+        model._default_manager.update(session="")
+    job = Job.objects.filter(task=CAPTIONS).get()
+    address = f"/jobs/{job.pk}/?token={make_token(job.pk)}"
+    judged = f"/jobs/{job.pk}/judge?token={make_token(job.pk)}"
+    for place in (address, f"/jobs/{job.pk}/panel?token={make_token(job.pk)}"):
+        assert f'hx-post="{judged}"' in Client().get(place).content.decode()
+    assert "Thank you" in Client().post(judged, {"right": "yes"}, headers=HTMX).content.decode()

@@ -210,6 +210,13 @@ def test_the_glossary_is_kept_for_the_next_time_and_is_its_owners(client: Client
     page = client.get(f"/tasks/{TASK}/").content.decode()
     assert "Hund = hound\nKino" in page
     assert "hound" not in Client().get(f"/tasks/{TASK}/").content.decode()
+    plain = submit(Client())
+    Job.objects.filter(pk=plain.pk).update(
+        session=job.session
+    )  # an earlier one of the same visitor, without a glossary
+    assert "Hund = hound\nKino" in client.get(f"/jobs/{plain.pk}/").content.decode(), (
+        "running it again keeps the glossary"
+    )
     submit(client, **{"option-glossary": ""})
     assert not Remembered.objects.exists()
     wrong = client.post(f"/tasks/{TASK}/run", {**FORM, "option-glossary": "a = b\na = c"})

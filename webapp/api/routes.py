@@ -49,6 +49,7 @@ api.add_router("", uploads.router)
 _LONGEST_WAIT_S = 30
 _WORKER_BRINGS_S = 2.0  # what was written of a job that is stopped comes at the worker's next step
 _PAGE = 50
+_REPEATS = "repeats give the same job; for an API key, an account or a browser session, at most 200 characters"
 _IGNORED_KEY = "Idempotency-Key was ignored: it needs a signed-in user, an API key or a browser session."
 
 
@@ -78,7 +79,7 @@ async def create_job(
     request: HttpRequest,
     payload: JobIn,
     prefer: str | None = Header(None, description="`wait=N`: answer when done, after N seconds (30) at most"),
-    idempotency_key: str | None = Header(None, alias="Idempotency-Key", description="repeats give the same job"),
+    idempotency_key: str | None = Header(None, alias="Idempotency-Key", description=_REPEATS),
 ) -> tuple[int, Any]:
     """202 with the queued job; 200 where it was done within the time that was waited; with `stream` its events."""
     pk, notices = await sync_to_async(_create)(request, payload, idempotency_key)

@@ -62,12 +62,13 @@ class KeyOut(Schema):
 
 
 class LimitsOut(Schema):
-    """What a caller may send."""
+    """What a caller may send; a task may have a limit a person and day beside."""
 
     key: KeyOut | None
     batch_items: int
     waiting_jobs: int
-    upload_bytes: int
+    upload_bytes: int = Field(description="of a photo")
+    document_bytes: int
     uploads_kept_bytes: int
     uploads_used_bytes: int
 

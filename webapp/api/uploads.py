@@ -11,6 +11,7 @@ from ninja import File, Router
 from ninja.files import UploadedFile
 
 from mlcore.errors import InvalidInput
+from mlcore.media import document
 from webapp.api.access import caller, open_job
 from webapp.api.schemas import REFUSALS, FeedbackIn, FeedbackOut, LimitsOut, UploadOut
 from webapp.jobs import feedback, files, intake, keys
@@ -67,6 +68,7 @@ def limits(request: HttpRequest) -> dict[str, Any]:
         "batch_items": settings.MAX_BATCH_ITEMS,
         "waiting_jobs": settings.MAX_QUEUED_PER_OWNER,
         "upload_bytes": settings.MAX_UPLOAD_BYTES,
+        "document_bytes": document.MAX_BYTES,
         "uploads_kept_bytes": settings.UPLOAD_QUOTA_MB << 20,
         "uploads_used_bytes": intake.used_bytes(owner),
     }

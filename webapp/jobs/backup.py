@@ -91,8 +91,8 @@ def restore(path: Path) -> dict[str, int]:
         with transaction.atomic():
             _empty()
             call_command("loaddata", str(Path(folder) / ROWS), verbosity=0)
-        files = _files(archive)
-        bundles = _bundles(archive)
+            files = _files(archive)  # where they do not fit, no row stays either, and restoring may begin again
+            bundles = _bundles(archive)
     return {"jobs": Job.objects.count(), "files": files, "bundles": bundles}
 
 

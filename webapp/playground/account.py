@@ -6,11 +6,13 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
@@ -18,6 +20,7 @@ from webapp.jobs import files, keys, services
 from webapp.jobs.models import ApiKey, Batch, Feedback, File, Job, Remembered
 from webapp.jobs.owners import owner_of
 from webapp.playground import reset
+from webapp.playground.lookup import posted
 
 
 def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpResponse:
@@ -47,7 +50,7 @@ def account(request: HttpRequest) -> HttpResponse:
     return _page(request)
 
 
-@require_POST
+@posted("account")
 @login_required
 @never_cache
 def make_key(request: HttpRequest) -> HttpResponse:
@@ -59,11 +62,12 @@ def make_key(request: HttpRequest) -> HttpResponse:
         number = int(limit) if limit else None
         key, text = keys.make(request.user, request.POST.get("name", ""), daily_limit=number)
     except InvalidInput as error:
-        return _page(request, 422, key_error=error.message, error_field=error.field)
+        typed = {"key_name": request.POST.get("name", ""), "key_limit": limit}
+        return _page(request, 422, key_error=error.message, error_field=error.field, **typed)
     return _page(request, made=key, made_text=text)
 
 
-@require_POST
+@posted("account")
 @login_required
 def revoke_key(request: HttpRequest, pk: int) -> HttpResponse:
     """End one of the account's keys."""
@@ -73,7 +77,7 @@ def revoke_key(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("account")
 
 
-@require_POST
+@posted("account")
 @login_required
 def forget(request: HttpRequest, pk: int) -> HttpResponse:
     """Forget one remembered option."""
@@ -81,7 +85,7 @@ def forget(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("account")
 
 
-@require_POST
+@posted("account")
 @login_required
 def delete_everything(request: HttpRequest) -> HttpResponse:
     """Erase jobs, batches, files, proposals and what is remembered; the account itself stays."""
@@ -96,4 +100,27 @@ def delete_everything(request: HttpRequest) -> HttpResponse:
     Feedback.objects.filter(owner.query).delete()
     Remembered.objects.filter(owner.query).delete()
     messages.success(request, "Everything of yours is deleted.")
+    return redirect("account")
+
+
+@posted("account")
+@login_required
+def set_email(request: HttpRequest) -> HttpResponse:
+    """Where links for a new password go; whoever changes it shows the password."""
+    address = request.POST.get("email", "").strip()
+    person: Any = request.user
+    if not person.check_password(request.POST.get("password", "")):
+        wrong = "That is not your password. The address stays as it is."
+        return _page(request, 422, mail_error=wrong, mail_field="password", mail_address=address)
+    try:
+        if address:
+            validate_email(address)
+        if len(address) > 254:
+            raise ValidationError("too long")
+    except ValidationError:
+        wrong = "That is no e-mail address. It looks like name@example.org."
+        return _page(request, 422, mail_error=wrong, mail_field="email", mail_address=address)
+    person.email = address
+    person.save(update_fields=["email"])
+    messages.success(request, f"Links for a new password go to {address}." if address else "The address is removed.")
     return redirect("account")

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from django.http import Http404, HttpRequest, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import reverse
 
 from webapp.jobs.models import Job
 from webapp.jobs.owners import may_open
+
+View = Callable[..., HttpResponse]
+
+
+def posted(page: str, *arguments: str) -> Callable[[View], View]:
+    """POST only; who opens such an address (after signing in, or with Enter in the address bar) is led to its page."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def answer(request: HttpRequest, **named: Any) -> HttpResponse:
+            if request.method == "POST":
+                return view(request, **named)
+            if request.method not in ("GET", "HEAD"):
+                return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
+            return HttpResponseRedirect(reverse(page, kwargs={name: named[name] for name in arguments}))
+
+        return answer
+
+    return decorate
 
 
 def find(request: HttpRequest, model: type[Any], pk: UUID) -> Any:

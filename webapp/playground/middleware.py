@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
@@ -93,4 +94,7 @@ def _refuse(request: HttpRequest) -> HttpResponse:
     if request.path.startswith("/api/"):
         message = "This server asks everybody to sign in."
         return JsonResponse({"error": {"field": None, "message": message}}, status=401)
-    return redirect(f"{reverse('login')}?next={request.path}")
+    if request.headers.get("HX-Request"):  # a part of a page, which the sign-in page is not
+        return HttpResponse("You are signed out. Reload the page and sign in.", "text/plain; charset=utf-8", 401)
+    after = request.get_full_path() if request.method in ("GET", "HEAD") else reverse("home")
+    return redirect(f"{reverse('login')}?{urlencode({'next': after})}")

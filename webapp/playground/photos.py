@@ -21,7 +21,7 @@ from webapp.jobs import files, intake, queries, services, submission
 from webapp.jobs.models import UNDER_WAY, File, Job, Status
 from webapp.jobs.owners import Owner, owner_for_page, owner_of
 from webapp.playground import forms, panels
-from webapp.playground.lookup import token_query
+from webapp.playground.lookup import posted, token_query
 from webapp.registry.services import ModelUnavailable, active, installed_tasks
 
 MOST = 20  # photos of one drop
@@ -70,7 +70,7 @@ def page(request: HttpRequest) -> HttpResponse:
     return _page(request)
 
 
-@require_POST
+@posted("drop-photos")
 def run(request: HttpRequest) -> HttpResponse:
     """Take photos in and ask every task about each.
 
@@ -190,12 +190,13 @@ def of_job(request: HttpRequest, job: Job) -> dict[str, Any]:
         name: reverse(view, args=[job.pk]) + query
         for name, view in (("page", "job"), ("panel", "job-panel"), ("cancel", "cancel-job"))
     }
-    return card(file, [job], **urls, events=reverse("api:job_events", args=[job.pk]) + query)
+    shown = card(file, [job], **urls, events=reverse("api:job_events", args=[job.pk]) + query)
+    return {**shown, "token": request.GET.get("token", "")}
 
 
-def show_job(request: HttpRequest, job: Job) -> HttpResponse:
+def show_job(request: HttpRequest, job: Job, status: int = 200, **context: Any) -> HttpResponse:
     """The page with one job's card."""
-    return _page(request, cards=[of_job(request, job)])
+    return _page(request, status, cards=[of_job(request, job)], **context)
 
 
 @require_GET

@@ -8,17 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
-from django.contrib import messages
 from django.contrib.auth import views
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import PasswordResetForm
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect
+from django.http import Http404, HttpRequest, HttpResponseBase
 from django.urls import reverse_lazy
-from django.views.decorators.http import require_POST
 
 from webapp.jobs.owners import client_address
 
@@ -114,26 +109,3 @@ class Confirm(_WhereConfigured, views.PasswordResetConfirmView):
         if not found["validlink"]:
             found |= {"form": None, "title": "This link is used up", "hint": "Ask for a new one on the sign-in page."}
         return found
-
-
-@require_POST
-@login_required
-def set_email(request: HttpRequest) -> HttpResponse:
-    """Where links for a new password go; whoever changes it shows the password."""
-    address = request.POST.get("email", "").strip()
-    person: Any = request.user
-    if not person.check_password(request.POST.get("password", "")):
-        messages.error(request, "That is not your password. The address stays as it is.")
-        return redirect("account")
-    try:
-        if address:
-            validate_email(address)
-        if len(address) > 254:
-            raise ValidationError("too long")
-    except ValidationError:
-        messages.error(request, "That is no e-mail address. It looks like name@example.org.")
-        return redirect("account")
-    person.email = address
-    person.save(update_fields=["email"])
-    messages.success(request, f"Links for a new password go to {address}." if address else "The address is removed.")
-    return redirect("account")

@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 
 from mlcore.errors import InvalidInput
 
-_MAX_BYTES = 5 << 20
+MAX_BYTES = 5 << 20
 FIELD = "lines"
 
 
@@ -33,8 +33,8 @@ def _read_file(upload: UploadedFile[Any], column: str) -> list[str]:
     name = (upload.name or "").lower()
     if not name.endswith((".txt", ".csv")):
         raise InvalidInput(FIELD, "Choose a .txt file with one text a line, or a .csv file.")
-    if (upload.size or 0) > _MAX_BYTES:
-        raise InvalidInput(FIELD, f"The file is larger than {_MAX_BYTES >> 20} MB. Split it.")
+    if (upload.size or 0) > MAX_BYTES:
+        raise InvalidInput(FIELD, f"The file is larger than {MAX_BYTES >> 20} MB. Split it.")
     try:
         text = upload.read().decode("utf-8-sig")
     except UnicodeDecodeError:

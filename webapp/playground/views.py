@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib import messages
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -14,11 +15,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
+from mlcore.media import document
 from mlcore.media.photo_task import PhotoTask
 from webapp.jobs import feedback, files, intake, queries, services, submission
 from webapp.jobs.models import Batch, File, Job
 from webapp.jobs.owners import owner_for_page, owner_of
 from webapp.playground import forms, lookup, panels, photos, uploads
+from webapp.playground.lookup import posted
 from webapp.registry.services import ModelUnavailable, active, installed_tasks, queue_of
 
 
@@ -46,7 +49,13 @@ def _unavailable(spec: tasks.Task) -> str:
 
 
 def _page(request: HttpRequest, spec: tasks.Task, status: int = 200, **context: Any) -> HttpResponse:
-    shared = {"task": spec, "unavailable": _unavailable(spec), "max_lines": settings.MAX_BATCH_ITEMS}
+    shared = {
+        "task": spec,
+        "unavailable": _unavailable(spec),
+        "max_lines": settings.MAX_BATCH_ITEMS,
+        "list_bytes": uploads.MAX_BYTES,
+        "document_bytes": document.MAX_BYTES,
+    }
     return render(request, "playground/task.html", {**shared, **context}, status=status)
 
 
@@ -69,7 +78,7 @@ def task_page(request: HttpRequest, page: str) -> HttpResponse:
     return _page(request, spec, form=forms.bound(spec, options=remembered))
 
 
-@require_POST
+@posted("task", "page")
 def run(request: HttpRequest, page: str) -> HttpResponse:
     """Submit the form: the result panel for htmx, the result's address for everybody else."""
     spec = _form_task(page)
@@ -85,6 +94,7 @@ def run(request: HttpRequest, page: str) -> HttpResponse:
         return redirect("job", pk=job.pk)
     response = render(request, "playground/_panel.html", panels.context(lookup.find(request, Job, job.pk)))
     response["HX-Push-Url"] = reverse("job", args=[job.pk])
+    response["HX-Retarget"] = "#result"  # looked up when this arrives: an earlier job's panel may have been swapped
     return response
 
 
@@ -95,7 +105,9 @@ def _refused(
     message = error.message if isinstance(error, InvalidInput) else str(error)
     form = forms.bound(spec, inputs, options, errors={field: message})
     if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "playground/refused.html", {"task": spec, "form": form})
+        response = render(request, "playground/refused.html", {"task": spec, "form": form})
+        response["HX-Reswap"] = "none"  # only the fields, out of band: what is shown of another job stays
+        return response
     return _page(request, spec, 422, form=form)
 
 
@@ -105,7 +117,7 @@ def _options(request: HttpRequest, spec: tasks.Task) -> dict[str, Any]:
     return {**feedback.remembered(spec, owner=owner_of(request)), **sent}
 
 
-@require_POST
+@posted("task", "page")
 def run_batch(request: HttpRequest, page: str) -> HttpResponse:
     """Submit a list of texts; the batch has its own page."""
     spec = _form_task(page)
@@ -124,7 +136,7 @@ def run_batch(request: HttpRequest, page: str) -> HttpResponse:
     return redirect("batch", pk=batch.pk)
 
 
-@require_POST
+@posted("task", "page")
 def run_document(request: HttpRequest, page: str) -> HttpResponse:
     """Submit a document with the options beside it; the job has its own page."""
     spec = _form_task(page)
@@ -164,12 +176,17 @@ def file(request: HttpRequest, pk: UUID) -> FileResponse:
 @ensure_csrf_cookie
 def job_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The task's page with a job's inputs and its result; survives reload and restart."""
-    job: Job = lookup.find(request, Job, pk)
+    return _show_job(request, lookup.find(request, Job, pk))
+
+
+def _show_job(request: HttpRequest, job: Job, status: int = 200, **context: Any) -> HttpResponse:
     spec = tasks.get(job.task)
     if spec.page == PhotoTask.page:
-        return photos.show_job(request, job)
-    form = forms.bound(spec, job.content.inputs, spec.options_again(job.content.options))
-    return _page(request, spec, form=form, **panels.context(job, token=request.GET.get("token", "")))
+        return photos.show_job(request, job, status, **context)
+    # what is kept for the next time is the newest: running an old job's form must not put its own in the place
+    options = {**spec.options_again(job.content.options), **feedback.remembered(spec, owner=owner_of(request))}
+    shown = panels.context(job, token=request.GET.get("token", ""))
+    return _page(request, spec, status, form=forms.bound(spec, job.content.inputs, options), **{**shown, **context})
 
 
 @require_GET
@@ -198,30 +215,48 @@ def download(request: HttpRequest, pk: UUID) -> HttpResponse:
     return response
 
 
-@require_POST
+@posted("job", "pk")
 def judge(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Whether an answer was right: thanks, and where it was not, a field for what is."""
     job: Job = lookup.find(request, Job, pk)
-    context: dict[str, Any] = {"job": job, "token": request.GET.get("token", "")}
     try:
-        context["judged"] = judged = feedback.judge(job, request.POST.get("right"), owner=owner_for_page(request))
-        context["proposal"] = judged.ours
+        judged = feedback.judge(job, request.POST.get("right"), owner=owner_for_page(request))
     except InvalidInput as error:
-        return render(request, "playground/_judgement.html", {**context, "judgement_error": error.message})
-    return lookup.back(request, "job", pk) or render(request, "playground/_judgement.html", context)
+        return _judged(request, job, 422, judgement_error=error.message)
+    if judged.right and not request.htmx:  # type: ignore[attr-defined]
+        messages.success(request, "Thank you.")
+        return redirect(reverse("job", args=[pk]) + lookup.token_query(request))
+    return _judged(request, job, judged=judged, proposal=judged.ours)
 
 
-@require_POST
+def _judged(request: HttpRequest, job: Job, status: int = 200, **context: Any) -> HttpResponse:
+    """The judgement alone for htmx, for everybody else the page with it."""
+    if not request.htmx:  # type: ignore[attr-defined]
+        return _show_job(request, job, status, **context)
+    shared = {"job": job, "token": request.GET.get("token", "")}
+    return render(request, "playground/_judgement.html", {**shared, **context})
+
+
+@posted("job", "pk")
 def propose(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A better answer to a job, or to one part of it: thanks, or what is wrong with it, in a sentence."""
     job: Job = lookup.find(request, Job, pk)
+    proposed, part = request.POST.get("theirs", "").replace("\r\n", "\n"), request.POST.get("part")
+    shared = {"job": job, "part": part, "token": request.GET.get("token", "")}
     try:
-        proposed = request.POST.get("theirs", "").replace("\r\n", "\n")
-        feedback.propose(job, proposed, part=request.POST.get("part"), owner=owner_for_page(request))
+        feedback.propose(job, proposed, part=part, owner=owner_for_page(request))
     except InvalidInput as error:
-        context = {"job": job, "proposal_error": error.message, "proposal": proposed, "part": request.POST.get("part")}
-        return render(request, "playground/_proposal.html", {**context, "token": request.GET.get("token", "")})
-    return lookup.back(request, "job", pk) or render(request, "playground/_proposal.html", {"thanks": True})
+        context = {"proposal": proposed, "proposal_error": error.message}
+        if request.htmx:  # type: ignore[attr-defined]
+            return render(request, "playground/_proposal.html", {**shared, **context})
+        if part is None:
+            return _show_job(request, job, 422, judged={"right": False}, **context)
+        messages.error(request, error.message)
+        return redirect(reverse("job", args=[pk]) + lookup.token_query(request))
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "playground/_proposal.html", {**shared, "thanks": True})
+    messages.success(request, "Thank you. An administrator will read it.")
+    return redirect(reverse("job", args=[pk]) + lookup.token_query(request))
 
 
 @require_POST

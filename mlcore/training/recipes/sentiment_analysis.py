@@ -101,7 +101,7 @@ FURTHER = {
     ),
     "large": replace(
         SIZES["base"],
-        pretrain=Settings(steps=3_600, max_lr=2e-3, warmup=0.05, evaluate_every=600),
+        pretrain=Settings(steps=2_800, max_lr=2e-3, warmup=0.05, evaluate_every=600),
         finetune=Settings(steps=4_000, max_lr=7e-4, evaluate_every=500, weight_decay=0.02),
         rows=64,
         adversary=0.3,

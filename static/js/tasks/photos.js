@@ -58,8 +58,9 @@ async function send({ card, file, example }) {
     refuse(card, "The server did not answer. Check the connection and send it again.");
     return;
   }
-  if (!answer.ok) {
-    const words = answer.headers.get("Content-Type")?.startsWith("text/plain") ? text : `The server refused it (${answer.status}).`;
+  if (!answer.ok || answer.redirected) { // to a page to sign in, which is no card
+    const words = answer.headers.get("Content-Type")?.startsWith("text/plain") ? text
+      : answer.redirected ? "You are signed out. Reload the page and sign in." : `The server refused it (${answer.status}).`;
     refuse(card, words);
     return;
   }

@@ -88,15 +88,21 @@ const pickers = () => {
   return { source: elements["option-source"], target: elements["option-target"], text: elements.text };
 };
 
+// What the shown translation was made of: another text that somebody typed since is not taken away.
+let sent = one("#result [data-cells]") ? pickers().text.value : null, asked = null;
+document.addEventListener("htmx:beforeRequest", ({ target }) => { if (target.id === "run") asked = pickers().text.value; });
+document.addEventListener("htmx:pushedIntoHistory", () => { sent = asked; });
+
 document.addEventListener("click", (event) => {
   if (!event.target.closest("[data-swap]")) return;
   const { source, target, text } = pickers();
   const result = one("#result"), strip = one("[data-cells]", result);
-  const detected = one("[data-detected]", result)?.dataset.detected;
+  const same = text.value === sent;
+  const detected = same ? one("[data-detected]", result)?.dataset.detected : undefined;
   const from = source.value === "auto" ? detected ?? (target.value === "en" ? "de" : "en") : source.value;
   source.value = target.value;
   target.value = from;
-  if (strip) text.value = shown(strip);
+  if (strip && same) text.value = shown(strip);
   one("#run").dispatchEvent(new Event("input", { bubbles: true }));
   text.focus();
 });
