@@ -68,7 +68,7 @@ class Bundle:
         try:
             raw = (path / "config.json").read_bytes()
             manifest = json.loads(raw)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{path} is no bundle: its config.json cannot be read ({error}).") from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise BundleError(f"{path}: this version reads bundles of format {FORMAT} only.")
@@ -82,6 +82,8 @@ class Bundle:
             raise BundleError(f"{path}: “version” in config.json is a whole number from 1.")
         if not isinstance(manifest["config"], dict):
             raise BundleError(f"{path}: “config” in config.json is an object.")
+        if not isinstance(manifest["tensors"], dict) or not all(map(_is_tensor, manifest["tensors"].values())):
+            raise BundleError(f"{path}: “tensors” in config.json is an object of [dtype, shape] by name.")
         if WEIGHTS not in manifest["digests"]:
             raise BundleError(f"{path}: config.json names no digest for {WEIGHTS}.")
         for name, digest in manifest["digests"].items():
@@ -237,7 +239,7 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
                 for name, entry in header.items()
                 if name != "__metadata__"
             }
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BundleError(f"{path.name} has a malformed safetensors header.") from error
     strange = sorted({dtype for dtype, _ in found.values()} - _DTYPES.keys())
     if strange:
@@ -247,6 +249,10 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], list)
 
 
 def _check_file(folder: Path, name: str, digest: str) -> None:

@@ -172,10 +172,12 @@ class Engine(Generic[Key]):
         except Exception as error:
             if len(items) == 1:
                 return [Failed(error)]
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
-            middle = len(items) // 2
-            return self._answer(items[:middle]) + self._answer(items[middle:])
+            full = isinstance(error, torch.OutOfMemoryError)
+        # behind the handler: as long as the error lives, so does all that the failed step had in its memory
+        if full:
+            torch.cuda.empty_cache()
+        middle = len(items) // 2
+        return self._answer(items[:middle]) + self._answer(items[middle:])
 
 
 def all_finite(value: Any) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 from mlcore.errors import InvalidInput
 from mlcore.fields import Field, Text, kind_of
+
+_BREAKS = frozenset({"Cc", "Zl", "Zp"})  # control characters, ends of lines and paragraphs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +26,16 @@ class Pairs(Field):
             raise InvalidInput(name, f"“{self.title or name}” must be a list of pairs, not {kind_of(value)}.")
         if len(value) > self.max_items:
             raise InvalidInput(name, f"“{self.title or name}” has {len(value):,} pairs; at most {self.max_items:,}.")
-        side = Text(title=self.title, max_length=self.max_length)
+        side = Text(title=self.title, max_length=sys.maxsize, allow_blank=True)
         found: dict[str, list[str]] = {}
         for place, pair in enumerate(value):
             here = f"{name}[{place}]"
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise InvalidInput(here, "A pair is a list of two texts: the term, and what it becomes.")
             term, wanted = (side.check(here, part).strip() for part in pair)
-            if any(unicodedata.category(character) == "Cc" for character in term + wanted):
+            if not term or not wanted or max(len(term), len(wanted)) > self.max_length:
+                raise InvalidInput(here, f"Each side of a pair has 1 to {self.max_length} characters.")
+            if any(unicodedata.category(character) in _BREAKS for character in term + wanted):
                 raise InvalidInput(
                     here, "A pair holds a line break, a tab or another control character. Type it again."
                 )
@@ -39,16 +44,18 @@ class Pairs(Field):
         return list(found.values())
 
     def parse(self, text: str) -> Any:
-        """Lines `term = translation`; a term alone stays as it is."""
+        """Lines `term = translation`; a term alone stays as it is. Spaces tell the sign from one of the term's own."""
         lines = [line for line in text.splitlines() if line.strip()]
-        parts = [[part.strip() for part in line.split("=", 1)] for line in lines]
+        parts = [[part.strip() for part in line.split(" = " if " = " in line else "=", 1)] for line in lines]
         return [[pair[0], pair[1] if len(pair) == 2 and pair[1] else pair[0]] for pair in parts] or None
 
     def show(self, value: Any) -> Any:
         """Pairs as lines; what could not be read stays as it was typed."""
         if not isinstance(value, list):
             return value
-        return "\n".join(pair[0] if pair[0] == pair[1] else f"{pair[0]} = {pair[1]}" for pair in value)
+        return "\n".join(
+            pair[0] if pair[0] == pair[1] and "=" not in pair[0] else f"{pair[0]} = {pair[1]}" for pair in value
+        )
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema: an array of arrays of two strings."""

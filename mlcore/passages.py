@@ -40,13 +40,14 @@ class Passage:
     segments: tuple[Segment, ...]
     tail: str
 
-    def without(self, needless: Callable[[str], bool]) -> Passage:
-        """The same text with the segments that need no translation among what stays as it is."""
+    def without(self, done: Callable[[str], str | None]) -> Passage:
+        """The same text with the segments that need no translation, as `done` gives them, among what stays between."""
         segments: list[Segment] = []
         glue = ""
         for segment in self.segments:
-            if needless(segment.text):
-                glue += segment.before + segment.text
+            known = done(segment.text)
+            if known is not None:
+                glue += segment.before + known
             else:
                 segments.append(Segment(glue + segment.before, segment.text))
                 glue = ""

@@ -1,7 +1,8 @@
 """What a translation leaves as it is, behind numbered marks that the model has learned to carry over.
 
 Web and mail addresses, @names, `code`, {placeholders}, tags, emoji and words too long for any vocabulary come out
-unchanged; digits too, with the separators of the target language; glossary terms come out as the glossary says.
+unchanged; digits of a sentence too, with the separators of the target language; glossary terms come out as the glossary
+says.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _KEPT = re.compile(
     | (?P<keycap>[0-9\#*]\uFE0F?\u20E3)
     | (?P<name>(?<!\w)[@\#]\w+)
     | (?P<brace>\{{\{{[^{{}}\n]{{1,60}}\}}\}}|\$?\{{[^{{}}\n]{{0,60}}\}}|%\(\w+\)[sd]
-        |%(?:\d+\$)?[-+0\#]*\d*(?:\.\d+)?[sdifgeuxX@](?!\w))
+        |%(?:\d+\$)?[-+0\#]*(?:[1-9]\d*)?(?:\.\d+)?[sdifgeuxX@](?!\w))
     | (?P<tag></?[a-zA-Z][^<>\n]{{0,200}}>|<\w+/>|&\w+;|<!--[^\n]{{0,500}}?-->)
     | (?P<emoji>(?:[{_PICTURES}][\U0001F3FB-\U0001F3FF\uFE0F\u200D\U0001F1E6-\U0001F1FF\U000E0020-\U000E007F]*)+)
     | (?P<path>(?<!\w)(?:[A-Za-z]:\\|~?/)[\w.\\/-]+[\w/])

@@ -159,7 +159,7 @@ def origins(text: str, segments: Sequence[JSON]) -> list[Cell]:
     at = 0
     for part, segment in enumerate(segments):
         begins = at + len(segment["before"])  # words there may be the same as the translation's
-        begins = max(begins, text.find(segment["target"], begins))
+        begins, over = _place(text, segment["target"], begins)
         cells += _kept(text, at, begins)
         at = begins
         for step, (token, row) in enumerate(zip(segment["target_tokens"], segment["attention"], strict=True)):
@@ -169,10 +169,20 @@ def origins(text: str, segments: Sequence[JSON]) -> list[Cell]:
             cells += _kept(text, at, start, part)
             at = start + len(token["text"])
             cells.append(Cell(start, at, 0.0, _origin(segment, row), part, step))
-        ends = max(at, begins + len(segment["target"]) if text.startswith(segment["target"], begins) else at)
+        ends = max(at, over)
         cells += _kept(text, at, ends, part)
         at = ends
     return cells + _kept(text, at, len(text))
+
+
+def _place(text: str, target: str, begins: int) -> tuple[int, int]:
+    """From where to where a translation stands in its text, where it may have been wrapped into lines."""
+    if text.startswith(target, begins):
+        return begins, begins + len(target)
+    if found := re.compile(r"\s+".join(map(re.escape, target.split(" ")))).match(text, begins):
+        return found.span()
+    start = text.find(target, begins)
+    return (start, start + len(target)) if start >= 0 else (begins, begins)
 
 
 def _origin(segment: JSON, row: Sequence[float]) -> str:

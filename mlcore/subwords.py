@@ -37,9 +37,10 @@ class SubwordTokenizer(PieceVocabulary):
     def is_long(self, text: str, most: int) -> bool:
         """Whether a text has more than `most` pieces; short texts are not looked at.
 
-        A byte is a piece at most, those of the normal form: one sign may be a whole phrase there.
+        A byte is a piece at most, those of the normal form (one sign may be a whole phrase there), and the text's begin
+        may be one.
         """
-        return len(unicodedata.normalize("NFKC", text).encode()) > most and len(self.encode(text)) > most
+        return len(unicodedata.normalize("NFKC", text).encode()) >= most and len(self.encode(text)) > most
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of the best segmentations of many texts."""

@@ -115,12 +115,12 @@ def _read_markdown(data: bytes, field: str) -> tuple[list[str], Write]:
     lines = text.replace("\r\n", "\n").splitlines(keepends=True)
     bare = [line.rstrip("\n") for line in lines]
     tables = _table_lines(bare)
-    parts: list[str] = [""]  # texts at even places, what is kept at odd ones
+    pieces: list[list[str]] = [[]]  # texts at even places, what is kept at odd ones
 
     def put(piece: str, *, keep: bool) -> None:
-        if piece and keep != (len(parts) % 2 == 0):
-            parts.append("")
-        parts[-1] += piece
+        if piece and keep != (len(pieces) % 2 == 0):
+            pieces.append([])
+        pieces[-1].append(piece)
 
     for number, (line, keep) in enumerate(zip(lines, _kept_lines(bare), strict=True)):
         if number in tables and not keep:
@@ -133,6 +133,7 @@ def _read_markdown(data: bytes, field: str) -> tuple[list[str], Write]:
             put(line[len(bare[number]) :], keep=True)
         else:
             put(line, keep=keep)
+    parts = list(map("".join, pieces))
 
     def write(texts: Sequence[str]) -> bytes:
         done = iter(texts)
@@ -154,6 +155,8 @@ def _table_lines(lines: Sequence[str]) -> set[int]:
     """The rows of tables: the line above a rule such as |---|---|, and those below it."""
     found: set[int] = set()
     for number, line in enumerate(lines):
+        if number in found:  # each table is walked through once
+            continue
         if number and "|" in line and "-" in line and not line.strip(" |:-") and "|" in lines[number - 1]:
             found.add(number - 1)
             rows = itertools.takewhile(lambda place: "|" in lines[place], range(number + 1, len(lines)))

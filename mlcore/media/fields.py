@@ -18,8 +18,10 @@ class FileField(Field):
 
     def check(self, name: str, value: Any) -> str:
         """Refuse what cannot name a file."""
-        if not isinstance(value, str) or not value.strip() or len(value) > 4096 or "\0" in value:
+        if not isinstance(value, str):
             raise InvalidInput(name, f"“{self.title or name}” must name {self.noun}, not {kind_of(value)}.")
+        if not value.strip() or len(value) > 4096 or "\0" in value:
+            raise InvalidInput(name, f"“{self.title or name}” names no file: 1 to 4,096 characters, none of them NUL.")
         return value
 
     def schema(self) -> dict[str, Any]:

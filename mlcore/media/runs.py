@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_TAGGED = re.compile(r"<g(\d+)>(.*?)</g\1>", re.DOTALL)
 _TAG = re.compile(r"</?g\d+>")
 _MOST_TAGGED = 8  # pieces of one paragraph that differ in their looks; of more all become like the longest
 
@@ -13,7 +12,7 @@ _MOST_TAGGED = 8  # pieces of one paragraph that differ in their looks; of more 
 def _tagged(parts: Sequence[str]) -> list[int]:
     """Pieces that stand between tags: every other one, such that the longest is not among them."""
     real = [place for place, part in enumerate(parts) if part.strip()]
-    if len(real) < 2:
+    if len(real) < 2 or any(map(_TAG.search, parts)):  # the text's own look like ours
         return []
     longest = max(range(len(real)), key=lambda rank: len(parts[real[rank]]))
     found = [place for rank, place in enumerate(real) if rank % 2 != longest % 2]
@@ -40,15 +39,14 @@ def parted(text: str, parts: Sequence[str]) -> list[str]:
 def _by_tags(text: str, parts: Sequence[str], real: Sequence[int]) -> list[str]:
     """The pieces, or nothing where the tags do not fit."""
     tagged = _tagged(parts)
-    cuts = _TAGGED.split(text)  # outside, number, inside, outside, ...
-    numbers = [int(number) for number in cuts[1::3]]
-    if not tagged or numbers != tagged or any(map(_TAG.search, [*cuts[::3], *cuts[2::3]])):
+    tags, cuts = _TAG.findall(text), _TAG.split(text)  # outside, inside, outside, ...
+    if not tagged or tags != [f"<{end}g{place}>" for place in tagged for end in ("", "/")]:
         return []
     out = [""] * len(parts)
-    for place, inside in zip(numbers, cuts[2::3], strict=True):
+    for place, inside in zip(tagged, cuts[1::2], strict=True):
         out[place] = inside
-    borders = [-1, *numbers, len(parts)]
-    for rank, outside in enumerate(cuts[::3]):
+    borders = [-1, *tagged, len(parts)]
+    for rank, outside in enumerate(cuts[::2]):
         between = [place for place in real if borders[rank] < place < borders[rank + 1]]
         if between:
             out[between[0]] = outside
@@ -63,4 +61,5 @@ def _by_tags(text: str, parts: Sequence[str], real: Sequence[int]) -> list[str]:
 
 def _all_in_one(text: str, parts: Sequence[str]) -> list[str]:
     longest = max(range(len(parts)), key=lambda place: len(parts[place].strip()))
-    return [_TAG.sub("", text) if place == longest else "" for place in range(len(parts))]
+    whole = _TAG.sub("", text) if _tagged(parts) else text
+    return [whole if place == longest else "" for place in range(len(parts))]

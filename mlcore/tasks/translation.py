@@ -15,7 +15,7 @@ from mlcore.fields import Choice, Field, Integer, List, Number, Record, Text
 from mlcore.media import document
 from mlcore.media.fields import Document
 from mlcore.pairs import Pairs
-from mlcore.placeholders import is_kept_whole, protect
+from mlcore.placeholders import Protected, is_kept_whole, protect
 from mlcore.sentences import LONGEST, SEGMENT, Sentence, origins
 from mlcore.subwords import SubwordTokenizer
 from mlcore.task import JSON, Example, Item, Product, Strip, Task, register
@@ -199,14 +199,22 @@ class Translation(Task):
         language = detected["code"] if detected else options["source"]
         if detected:
             languages.check_direction(language, target, field="source")
-        split = tuple(passages.split(unit, language).without(is_kept_whole) for unit in units)
+
+        def marked(text: str) -> Protected:
+            return protect(text, language, target, options["glossary"])
+
+        def done(text: str) -> str | None:
+            """What needs no model: addresses, code and numbers alone, as they come out of a sentence."""
+            return marked(text).restore(marked(text).text) if is_kept_whole(text) else None
+
+        split = tuple(passages.split(unit, language).without(done) for unit in units)
         if (sentences := sum(len(passage.segments) for passage in split)) > _MOST_SENTENCES:
             raise InvalidInput(
                 "document", f"The file has {sentences:,} sentences; at most {_MOST_SENTENCES:,} are read. Split it."
             )
 
         def is_long(text: str) -> bool:
-            return assets.tokenizer.is_long(protect(text, language, target, options["glossary"]).text, LONGEST)
+            return assets.tokenizer.is_long(marked(text).text, LONGEST)
 
         split = tuple(passage.cut(is_long) for passage in split)
         parts: list[Item] = []

@@ -56,7 +56,8 @@ function pairs(text) {
   const lines = text.split("\n").filter((line) => line.trim());
   if (!lines.length) return null;
   return lines.map((line) => {
-    const [term, ...rest] = line.split("="), wanted = rest.join("=").trim();
+    const sign = line.includes(" = ") ? " = " : "=";
+    const [term, ...rest] = line.split(sign), wanted = rest.join(sign).trim();
     return [term.trim(), wanted || term.trim()];
   });
 }

@@ -48,7 +48,7 @@ def test_names_outside_the_folder_are_refused(copy: Path, name: str) -> None:
         Bundle.open(copy)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 99}', '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"format": 99}', '{"format": 1}'])
 def test_a_strange_config_is_refused(copy: Path, text: str) -> None:
     (copy / "config.json").write_text(text)
     with pytest.raises(BundleError):
@@ -63,6 +63,8 @@ def test_a_strange_config_is_refused(copy: Path, text: str) -> None:
         ({"version": "v1"}, "version"),
         ({"version": 0}, "version"),
         ({"config": []}, "config"),
+        ({"tensors": []}, "tensors"),
+        ({"tensors": {"a": "F32"}}, "tensors"),
     ],
 )
 def test_keys_of_another_kind_are_refused(copy: Path, changes: dict[str, object], words: str) -> None:

@@ -268,6 +268,17 @@ def test_many_pieces_take_the_looks_of_the_longest() -> None:
 
 def test_what_looks_like_a_tag_stays_where_there_are_none() -> None:
     assert runs.parted("x <g1>lit</g1> y", ["x <g1>lit</g1> y"]) == ["x <g1>lit</g1> y"]
+    mixed = ["x <g1>", "and", " y"]
+    assert runs.parted(runs.joined(mixed), mixed) == ["x <g1>and y", "", ""]
+
+
+@pytest.mark.timeout(60)
+def test_many_broken_tags_are_no_tags() -> None:
+    parts = ["Hello ", "you"]
+    assert runs.joined(parts) == "Hello <g1>you</g1>"
+    assert runs.parted("Hallo " + "<g9>" * 200_000 + "du", parts) == ["Hallo du", ""]
+    for broken in ("<g1>Hallo du", "Hallo</g1> <g1>du", "<g1>Hallo <g1>du</g1></g1>", "<g0>Hallo</g0> du"):
+        assert runs.parted(broken, parts) == ["Hallo du", ""]
 
 
 def test_subtitles_without_blank_lines_are_cues_too(read: Callable) -> None:
@@ -297,6 +308,8 @@ def test_a_page_that_is_no_html_is_refused_in_words(read: Callable) -> None:
 @pytest.mark.timeout(60)
 def test_large_markdown_is_read(read: Callable) -> None:
     assert [unit.strip() for unit in read("a.md", "text\n\n" + "```a\n" * 100_000).units] == ["text"]
+    assert read("a.md", "some words of plain text\n" * 100_000).units == ("some words of plain text\n" * 100_000,)
+    assert read("a.md", "|a|\n" + "|-|\n" * 100_000).units[1] == "a"
 
 
 def test_words_that_word_itself_cut_are_whole(read: Callable) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlcore.placeholders import COUNT, localised, outside_marks, protect, protect_pair
+from mlcore.placeholders import COUNT, kept_places, localised, outside_marks, protect, protect_pair
 
 KEPT = [
     "https://example.org/a?b=1#c",
@@ -178,3 +178,9 @@ def test_tags_hold_no_spaces_that_the_source_does_not_hold() -> None:
     protected = protect("Press the <g1>red</g1> button <b> now </b>", "en", "de")
     assert protected.text == "Press the <p0>red<p1> button <p2> now <p3>"
     assert protected.tightened("Die <p0> rote <p1> Taste <p2> jetzt <p3>") == "Die <p0>rote<p1> Taste <p2> jetzt <p3>"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", ["%0", "0", "%", "%0$", "%-", ".0", "{", "<a", "@_", "`", "a_", "1.", "://"])
+def test_long_repetitions_are_looked_through_once(unit: str) -> None:
+    kept_places("abc %" + unit * (20_000 // len(unit)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -36,6 +37,30 @@ def test_a_batch_that_raises_is_bisected(predictor: Predictor, monkeypatch: pyte
     events = dict(engine.step())
     assert [key for key, event in events.items() if isinstance(event, Failed)] == [5]
     assert sum(isinstance(event, Final) for event in events.values()) == 7
+
+
+def test_a_batch_that_did_not_fit_is_let_go_before_its_halves(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch lives as long as the error that names its frames."""
+    failed: list[weakref.ref[Batch]] = []
+    alive: list[int] = []
+
+    class Batch:
+        """What a step had in its memory."""
+
+    def narrow(items: Any) -> Any:
+        alive.append(sum(reference() is not None for reference in failed))
+        batch = Batch()
+        failed.append(weakref.ref(batch))
+        if len(items) > 1:
+            raise torch.OutOfMemoryError
+        return [{}]
+
+    monkeypatch.setattr(predictor, "forward", narrow)
+    engine = predictor.engine(4)
+    assert engine._answer([predictor.prepare({"text": f"text {key}"}) for key in range(4)]) == [{}] * 4
+    assert alive == [0] * 7
 
 
 def test_an_answer_that_is_not_finite_is_no_answer(predictor: Predictor) -> None:

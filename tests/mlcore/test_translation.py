@@ -197,9 +197,40 @@ def test_words_without_an_origin_are_part_of_their_sentence() -> None:
     ]
 
 
+def test_a_wrapped_sentence_that_comes_again_is_found_where_it_stands() -> None:
+    def segment(before: str) -> dict[str, Any]:
+        tokens = [{"text": "one", "start": 0, "end": 3}, {"text": "two", "start": 4, "end": 7}]
+        source = [{"text": "eins", "start": 0, "end": 4}, {"text": "zwei", "start": 5, "end": 9}]
+        found = {"before": before, "source": "eins zwei", "target": "one two", "source_tokens": source}
+        return {**found, "target_tokens": tokens, "attention": [[1.0, 0.0], [0.0, 1.0]]}
+
+    text = "one\r\n two\n\none two"
+    cells = SPEC.strip({}, {"translation_text": text, "segments": [segment(""), segment("\n\n")]}).cells
+    assert [(text[cell.start : cell.end], cell.part) for cell in cells] == [
+        *[("one", 0), ("two", 0), ("one", 1), ("two", 1)],
+    ]
+
+
+@pytest.mark.parametrize("pairs", [[["x=1", "x=1"]], [["a", "b=c"]], [["a", "a"], ["b", "c d"]]])
+def test_a_glossary_comes_back_from_its_lines(pairs: list[list[str]]) -> None:
+    field = SPEC.options["glossary"]
+    assert field.parse(field.show(pairs)) == pairs
+
+
+def test_what_needs_no_model_comes_out_as_in_a_sentence(predictor: Predictor) -> None:
+    glossary = [["my_var", "meine_var"], ["@team", "@mannschaft"]]
+    text = "Der Hund.\n- my_var\n- @team"
+    assert answer(predictor, text, glossary=glossary)["translation_text"].endswith("\n- meine_var\n- @mannschaft")
+
+
 @pytest.mark.parametrize(
     ("pairs", "said"),
-    [([["Dog", "Hund"], ["dog", "Köter"]], "twice"), ([["a\x07", "b"]], "control character")],
+    [
+        ([["Dog", "Hund"], ["dog", "Köter"]], "twice"),
+        ([["a\x07", "b"]], "control character"),
+        ([["a\u2028", "b\u2029c"]], "line break"),
+        ([["a", " "]], "1 to 100"),
+    ],
 )
 def test_a_glossary_that_cannot_be_followed_is_refused(pairs: list[list[str]], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
