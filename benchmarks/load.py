@@ -31,9 +31,14 @@ def _user(address: str, task: str, texts: list[str], start_at: float, end_at: fl
         body = json.dumps({"task": task, "inputs": {"text": texts[number % len(texts)]}})
         number += 1
         started = time.monotonic()
-        connection.request("POST", "/api/v1/jobs", body, headers)
-        answer = connection.getresponse()
-        job = json.loads(answer.read())
+        try:
+            connection.request("POST", "/api/v1/jobs", body, headers)
+            answer = connection.getresponse()
+            job = json.loads(answer.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            found.append(None)
+            connection.close()
+            continue
         seconds = time.monotonic() - started
         if time.monotonic() < start_at:
             continue  # warming up

@@ -28,13 +28,19 @@ USERS, WORDS, SECONDS = 8, 20, 20
 SETTLE_S = 4.0  # a worker's row is written each second
 _SWITCH = """
 import sys, time, django; django.setup()
-from webapp.jobs import switching
+from webapp.jobs import queries, switching
+from webapp.registry import services
 from webapp.registry.models import ModelVersion
 versions = [ModelVersion.objects.get(task=sys.argv[1], version=int(number)) for number in sys.argv[2:4]]
-until, turns = time.monotonic() + float(sys.argv[4]), 0
+time.sleep(float(sys.argv[4]))  # until the users are warm
+until, turns = time.monotonic() + float(sys.argv[5]), 0
 while time.monotonic() < until:
     turns += 1
     switching.switch_and_wait(versions[turns % 2], reason=f"benchmark {turns}")
+    left = versions[1 - turns % 2]  # which is let go, so that the next switch loads it again
+    services.retire(left)
+    while any(str(left) in worker.loaded for worker in queries.live_workers()):
+        time.sleep(0.1)
 print(turns)
 """
 _RETIRE = """
@@ -102,12 +108,14 @@ def _install_second(product: Product, folder: Path) -> tuple[int, int]:
 
 
 def switching(product: Product, versions: tuple[int, int]) -> dict[str, Any]:
-    """p95 of users in a closed loop, quiet and while versions are switched one after another."""
+    """p95 of users in a closed loop, quiet and while versions are loaded, switched to and retired in turn."""
     product.load(USERS, 5, WORDS)
     quiet = product.load(USERS, SECONDS, WORDS)
     said: list[str] = []
     numbers = [str(number) for number in versions]
-    thread = threading.Thread(target=lambda: said.append(_run(product, _SWITCH, TASK, *numbers, str(SECONDS + 1))))
+    thread = threading.Thread(
+        target=lambda: said.append(_run(product, _SWITCH, TASK, *numbers, str(SECONDS / 4), str(SECONDS * 3 / 4)))
+    )
     thread.start()
     busy = product.load(USERS, SECONDS, WORDS)
     thread.join()

@@ -1,6 +1,9 @@
 """Secrets: made by the embedded mode for itself, each once, in a file only its owner reads; demanded in production."""
 
+import contextlib
+import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,12 +11,18 @@ from pathlib import Path
 def read_or_make(path: Path) -> str:
     """The secret in `path`; made with mode 600 when there is none. Safe when several processes start at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if found := path.read_text(encoding="ascii").strip() if path.exists() else "":
+        return found
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
     try:
-        path.touch(mode=0o600, exist_ok=False)
-    except FileExistsError:
-        pass
-    else:
-        path.write_text(secrets.token_urlsafe(50), encoding="ascii")
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(50))
+        with contextlib.suppress(FileExistsError):  # another process was quicker: its secret counts
+            os.link(name, path)
+        if not path.stat().st_size:  # left empty by a full disk, or by a process that ended
+            os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
     return path.read_text(encoding="ascii").strip()
 
 

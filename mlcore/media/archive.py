@@ -211,6 +211,9 @@ def _unpacked(data: bytes, field: str) -> dict[str, bytes]:
                 raise InvalidInput(field, "The file unpacks to far more than it should, so it is not opened.")
             if any(entry.flag_bits & 1 for entry in entries):
                 raise InvalidInput(field, "The file is encrypted. Save it without a password.")
+            if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+                # zipfile unpacks these without a limit
+                raise InvalidInput(field, "The file is packed in an unusual way. Save it again with a word processor.")
             found = {}
             for entry in entries:
                 with archive.open(entry) as member:

@@ -27,9 +27,9 @@ def odt(content: str = ODT) -> bytes:
     return packed({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": content})
 
 
-def packed(members: dict[str, str | bytes]) -> bytes:
+def packed(members: dict[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return buffer.getvalue()
@@ -179,6 +179,8 @@ def test_spans_of_an_odt_that_look_alike_are_one_piece(read: Callable) -> None:
         ("a.docx", packed({"other.xml": "<a/>"}), "no text in this file"),
         ("a.docx", packed({"word/document.xml": "<a"}), "damaged"),
         ("a.docx", packed({"word/document.xml": b"<a>" + b" " * 40_000_000 + b"</a>"}), "unpacks"),
+        ("a.docx", packed({"word/document.xml": "<a/>"}, zipfile.ZIP_BZIP2), "unusual way"),
+        ("a.odt", packed({"content.xml": ODT}, zipfile.ZIP_LZMA), "unusual way"),
         ("a.odt", packed({"META-INF/manifest.xml": "<encryption-data/>", "content.xml": ODT}), "encrypted"),
         ("a.srt", b"1\n00:00:aa --> 00:00:02\nHello\n", "broken times"),
         ("a.srt", b"just text", "no subtitles"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Response
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REQUIRED = os.environ.get("UNROLL_REQUIRE_BROWSER") == "1"
@@ -32,10 +32,18 @@ def opened(browser: Browser, size: str, scheme: Any) -> Iterator[Page]:
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
+    missing: list[str] = []
+    page.on("response", lambda answer: missing.append(answer.url) if _lacks(answer) else None)
     yield page
     context.close()
-    refused = ("404", "422")  # the browser notes every refusal; pages show it in words
+    refused = ("status of 404", "status of 422")  # the browser notes every refusal; pages show it in words
     assert [words for words in said if not any(status in words for status in refused)] == []
+    assert missing == []
+
+
+def _lacks(answer: Response) -> bool:
+    """Whether a page names a part of itself that is not there."""
+    return answer.status == 404 and answer.request.resource_type in ("script", "stylesheet", "image", "font")
 
 
 def shoot(page: Page, name: str, request: pytest.FixtureRequest) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -154,6 +155,7 @@ def test_twenty_switches_under_load_fail_no_job(
         "UNROLL_STATE": str(saboteur.state),
         "DJANGO_SETTINGS_MODULE": "webapp.settings",
         "PATH": "/usr/bin",
+        "TMPDIR": tempfile.gettempdir(),  # where a product's sockets lie
     }
     switching = subprocess.Popen(
         [sys.executable, "-c", SWITCH, str(second.path)], cwd=saboteur.checkout, env=environment, stderr=subprocess.PIPE
@@ -198,7 +200,12 @@ def launch(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [sys.executable, "-m", "webapp.launch"],
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "UNROLL_STATE": str(tmp_path / "state"), **environment},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "TMPDIR": tempfile.gettempdir(),
+            "UNROLL_STATE": str(tmp_path / "state"),
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=60,

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group
@@ -154,6 +155,19 @@ def test_a_version_that_loads_again_is_faulty_no_more(version: ModelVersion, ali
     registry.mark_faulty(version, "It could not be read.")
     alive.preload()
     assert registry.active(TASK, "en") == version
+
+
+def test_a_worker_in_a_long_shift_puts_lost_jobs_back_too(
+    version: ModelVersion, alive: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = send("lost with its worker")
+    gone = {"status": "running", "lease_token": uuid4(), "lease_until": timezone.now() - timedelta(minutes=1)}
+    Job.objects.filter(pk=job.pk).update(attempts=1, **gone)
+    alive.caretaker.look()
+    assert Job.objects.get(pk=job.pk).status == "running", "not at every look"
+    monkeypatch.setattr(caretaker, "SWEEP_S", 0.0)
+    alive.caretaker.look()
+    assert Job.objects.get(pk=job.pk).status == "queued"
 
 
 def test_memory_is_given_back_once_work_has_ended(alive: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
 from importlib.util import find_spec
@@ -31,7 +32,7 @@ from webapp.jobs.models import Job, Queue, Status
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
 from webapp.registry.models import ModelVersion
-from webapp.secret import production_problem
+from webapp.secret import production_problem, read_or_make
 
 from .conftest import TASK
 
@@ -249,3 +250,15 @@ def test_empty_lines_of_an_env_file_ask_for_nothing(tmp_path: Path) -> None:
     code = "from django.conf import settings; print(settings.EMAIL_USE_TLS, settings.RETENTION_DAYS, settings.ACCESS)"
     ended = manage(tmp_path, empty, "shell", "--no-imports", "-c", code)
     assert ended.stdout.split() == ["True", "30", "open"], ended.stderr
+
+
+def test_a_secret_is_made_once_whole_and_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "secret-key"
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(lambda _: read_or_make(path), range(8)))
+    (secret,) = found
+    assert len(secret) >= 50
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
+    path.write_text("")  # a full disk
+    assert len(read_or_make(path)) >= 50

@@ -50,6 +50,14 @@ def test_hostile_archives_are_refused(tiny_bundle: Bundle, extra: dict[str, byte
         opened(zipped(tiny_bundle.path, extra=extra))
 
 
+def test_what_zipfile_unpacks_without_a_limit_is_refused(tiny_bundle: Bundle) -> None:
+    buffer = io.BytesIO(zipped(tiny_bundle.path))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("bomb.txt", b"\0" * (1 << 20), zipfile.ZIP_BZIP2)
+    with pytest.raises(BundleError, match="unusual way"):
+        opened(buffer.getvalue())
+
+
 def test_a_link_is_refused(tiny_bundle: Bundle) -> None:
     buffer = io.BytesIO(zipped(tiny_bundle.path))
     with zipfile.ZipFile(buffer, "a") as archive:

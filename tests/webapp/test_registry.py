@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -96,3 +99,38 @@ def test_without_an_earlier_version_there_is_no_way_back(shipped: dict[int, Path
 def test_nothing_installed_is_said() -> None:
     with pytest.raises(services.ModelUnavailable, match="No model is installed"):
         services.active(TASK, "en")
+
+
+@pytest.mark.parametrize(("name", "content"), [("metrics.json", b"[1]"), ("metrics.json", b"{"), ("card.md", b"\xff")])
+def test_a_bundle_whose_papers_cannot_be_read_leaves_nothing(
+    shipped: dict[int, Path], tmp_path: Path, settings: Any, name: str, content: bytes
+) -> None:
+    folder = _changed(shipped[1] / TASK / "en", tmp_path, name, content)
+    with pytest.raises(BundleError, match="cannot be read"):
+        services.install(folder)
+    assert not ModelVersion.objects.exists()
+    assert not any(Path(settings.BUNDLE_ROOT).glob("*"))
+
+
+def test_what_a_bundle_says_was_measured_here_is_not_believed(shipped: dict[int, Path], tmp_path: Path) -> None:
+    told = b'{"evaluated_here": {"f": {"a": "x"}}, "sets": {}}'
+    folder = _changed(shipped[1] / TASK / "en", tmp_path, "metrics.json", told)
+    assert services.install(folder).metrics == {"sets": {}}
+
+
+def test_a_wish_that_came_just_after_it_was_fulfilled_goes(shipped: dict[int, Path]) -> None:
+    version = services.install(shipped[1] / TASK / "en")
+    services.activate(version)
+    services.want(version)
+    assert services.settle(version) is None
+    assert not services.wanted().exists()
+
+
+def _changed(bundle: Path, folder: Path, name: str, content: bytes) -> Path:
+    """A copy of a bundle with another file in it, its digest too."""
+    copied = shutil.copytree(bundle, folder / "changed")
+    (copied / name).write_bytes(content)
+    manifest = json.loads((copied / "config.json").read_text())
+    manifest["digests"][name] = hashlib.sha256(content).hexdigest()
+    (copied / "config.json").write_text(json.dumps(manifest))
+    return copied

@@ -16,7 +16,7 @@ from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
 from mlcore.errors import BundleError
-from webapp.jobs import queries, services
+from webapp.jobs import queries, services, upkeep
 from webapp.jobs.models import Queue
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PATIENCE = timedelta(seconds=60)  # a worker that does not get warm in this time holds up no switch
+SWEEP_S = 10.0
 QUIET_S = 5.0  # without work before its memory is given back
 
 
@@ -36,6 +37,7 @@ class Caretaker(threading.Thread):
         super().__init__(name="caretaker", daemon=True)
         self.server = server
         self.stopping = threading.Event()
+        self.put_back = time.monotonic()  # when it last looked after lost jobs
         self.tidied = 0.0  # the end of the work whose memory was given back
 
     def run(self) -> None:
@@ -58,6 +60,9 @@ class Caretaker(threading.Thread):
                 self._warm(version)
         self._unload()
         self._tidy()
+        if time.monotonic() - self.put_back > SWEEP_S:  # a long shift leaves the scheduler's sweeps unread
+            upkeep.put_back()
+            self.put_back = time.monotonic()
 
     def _tidy(self) -> None:
         """What the largest batches needed is not kept through the quiet hours."""

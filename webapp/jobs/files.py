@@ -102,7 +102,10 @@ def _from_base64(value: dict[str, Any], owner: Owner, field: str, media: str) ->
 @contextmanager
 def local_path(pk: str, field: str = "file") -> Iterator[Path]:
     """A path on this machine that holds the file's bytes; InvalidInput when it was deleted meanwhile."""
-    file = File.objects.filter(pk=pk).first()
+    try:
+        file = File.objects.filter(pk=uuid.UUID(str(pk))).first()
+    except ValueError:
+        raise InvalidInput(field, "This names no upload: its id has 32 digits and letters.") from None
     if file is None or not default_storage.exists(file.key):
         raise InvalidInput(field, "The upload was deleted. Send it again.")
     try:

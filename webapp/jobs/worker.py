@@ -17,6 +17,7 @@ from webapp.jobs.server import Server
 
 logger = logging.getLogger(__name__)
 _server: Server | None = None
+_PAUSE_S = 1.0
 
 
 def server() -> Server:
@@ -34,6 +35,9 @@ def serve(queue: str) -> None:
     more = True  # after an error too: what was let go waits
     try:
         more = server().serve()
+    except Exception:
+        time.sleep(_PAUSE_S)  # as long as the database is away, the next shift ends like this one
+        raise
     finally:
         if more:
             services.wake(queue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import tempfile
 import zipfile
@@ -53,7 +54,7 @@ def _unpack(archive: Path, root: Path) -> None:
                     target = root.joinpath(*PurePosixPath(entry.filename).parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with opened.open(entry) as source, target.open("wb") as file:
-                        file.write(source.read(entry.file_size + 1)[: entry.file_size])
+                        shutil.copyfileobj(source, file)  # which ends at the size that was declared
     except BundleError:
         raise
     except Exception as error:  # zipfile and the decompressors (zlib.error) raise whatever a broken archive led them to
@@ -68,6 +69,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise BundleError(f"The archive holds a link ({entry.filename[:100]!r}); a bundle is plain files.")
     if entry.flag_bits & 1:
         raise BundleError("The archive is encrypted. Make it without a password.")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others without a limit
+        raise BundleError("The archive is packed in an unusual way. Make it with zip's own method (deflate).")
     if path.suffix.lower() in _PICKLES:
         raise BundleError(
             f"{path.name[:60]} may hold a pickle, which runs code when it is read. Weights are weights.safetensors."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
@@ -71,28 +71,40 @@ def install(source: Path, *, shipped: bool = False) -> ModelVersion:
     found = Bundle.open(source)
     found.check_header()
     task.get(found.task)
+    described = _described(found)
     target = Path(settings.BUNDLE_ROOT) / found.digest
     if not _is_whole(target):
         _copy(source, target)
     version, created = ModelVersion.objects.get_or_create(
         digest=found.digest,
-        defaults={
-            "task": found.task,
-            "variant": found.variant,
-            "version": found.version,
-            "architecture": found.manifest["model"],
-            "metrics": found.metrics,
-            "card": found.card,
-            "licence": str(found.manifest["licence"]),
-            "size": found.size,
-            "shipped": shipped,
-        },
+        defaults={**described, "shipped": shipped},
     )
     if version.fault:
         clear_fault(version)
     if created:
         logger.info("installed %s", version)
     return version
+
+
+def _described(found: Bundle) -> dict[str, Any]:
+    """The columns that a bundle fills; BundleError where they cannot be read or stored."""
+    try:
+        metrics, card = found.metrics, found.card
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BundleError(f"{found.label}: its metrics.json or card.md cannot be read ({error}).") from error
+    names = {"task": found.task, "variant": found.variant, "architecture": str(found.manifest["model"])}
+    for column, name in names.items():
+        longest = ModelVersion._meta.get_field(column).max_length
+        if len(name) > longest or "\0" in name + card:
+            raise BundleError(f"The {column} of a bundle is text of at most {longest} characters.")
+    return {
+        **names,
+        "version": found.version,
+        "metrics": {name: value for name, value in metrics.items() if name != "evaluated_here"},  # that is told by us
+        "card": card,
+        "licence": str(found.manifest["licence"]),
+        "size": found.size,
+    }
 
 
 def uninstall(version: ModelVersion) -> bool:
@@ -133,9 +145,12 @@ def activate(
 ) -> Activation | None:
     """Make a version the one that answers, and record the switch; None when it already is."""
     with transaction.atomic():
-        siblings = ModelVersion.objects.select_for_update().filter(task=version.task, variant=version.variant)
-        previous = siblings.filter(status=Status.ACTIVE).first()
+        siblings = ModelVersion.objects.filter(task=version.task, variant=version.variant)
+        # all of them: who waits for the active row alone finds it archived, and no other active one, once it comes
+        rows = list(siblings.select_for_update().order_by("pk"))
+        previous = next((row for row in rows if row.status == Status.ACTIVE), None)
         if previous and previous.pk == version.pk:
+            siblings.filter(pk=version.pk).update(wanted_at=None)  # a wish that came just after it was fulfilled
             return None
         siblings.filter(status=Status.ACTIVE).update(status=Status.ARCHIVED)
         siblings.update(wanted_at=None)
