@@ -13,6 +13,8 @@ import pytest
 from django.test import Client
 
 from webapp.jobs.models import Batch, Job, Status, Worker
+from webapp.registry import services as registry
+from webapp.registry.models import ModelVersion
 
 from .conftest import TASK, inputs
 
@@ -316,3 +318,19 @@ def test_a_batch_is_cancelled_whole(post_json: Post, client: Client) -> None:
     assert Job.objects.filter(status=Status.CANCELLED).count() == 3
     assert client.delete(batch["urls"]["get"]).status_code == 204
     assert not Job.objects.exists()
+
+
+def test_an_address_says_which_methods_it_takes(client: Client) -> None:
+    answer = client.put(JOBS)
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, POST")
+    assert error(answer)["message"] == "This address does not take PUT; it takes GET, POST."
+
+
+def test_a_repeat_needs_nothing_that_the_first_one_had(visitor: Client, version: ModelVersion) -> None:
+    def post(key: str) -> Any:
+        return visitor.post(JOBS, json.dumps(body()), content_type="application/json", headers={"Idempotency-Key": key})
+
+    first = post("k").json()
+    registry.mark_faulty(version, "damaged")
+    assert post("k").json()["id"] == first["id"]
+    assert post("another").status_code == 503

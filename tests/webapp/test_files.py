@@ -13,6 +13,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 from PIL import Image
@@ -225,3 +226,13 @@ def test_a_batch_of_photos(client: Client, post_json: Post) -> None:
     assert ["error" in job and job["error"] is not None for job in created["jobs"]] == [False, False, True]
     run_all()
     assert client.get(created["batch"]["urls"]["get"]).json()["counts"]["succeeded"] == 2
+
+
+def test_bytes_without_a_row_do_not_stay(client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> None:
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(File.objects, "create", full)
+    with pytest.raises(OperationalError):
+        client.post(RUN, {"image": SimpleUploadedFile("a.jpg", photo())})
+    assert not [path for path in Path(settings.MEDIA_ROOT).rglob("*") if path.is_file()]

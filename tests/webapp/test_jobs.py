@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 from django.utils import timezone
 
 from mlcore.errors import NEUTRAL, InvalidInput
+from mlcore.task import Product
 from webapp.jobs import answers, claims, heartbeat, queries, services, submission, upkeep
-from webapp.jobs.models import Batch, Job, Operation, Status, Worker
+from webapp.jobs.models import Batch, File, Job, Operation, Status, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
@@ -315,3 +316,52 @@ def test_a_batch_of_which_a_job_was_erased_still_ends(run_jobs: Callable[[], Non
     batch.refresh_from_db()
     progress = queries.batch_progress(batch)
     assert (progress["done"], progress["total"]) == (2, 2)
+
+
+def test_a_job_is_erased_once_however_often_it_is_asked_for() -> None:
+    batch, jobs = submission.submit_batch(TASK, [{"inputs": inputs()}], owner=ANNA)
+    (job,) = jobs
+    assert isinstance(job, Job)
+    again = Job.objects.get(pk=job.pk)
+    services.erase(job)
+    services.erase(again)
+    batch.refresh_from_db()
+    assert batch.total == 0
+
+
+def test_a_job_that_is_run_again_is_as_new(run_jobs: Callable[[], None]) -> None:
+    job = submit()
+    run_jobs()
+    product = File.objects.create(kind="output", sha256="", size=1, key="products/none", media="document")
+    job.files.add(product)
+    assert services.requeue(reload(job))
+    assert not services.requeue(reload(job)), "it is under way"
+    assert reload(job).content.output is None
+    assert not File.objects.filter(pk=product.pk).exists()
+    run_jobs()
+    assert reload(job).status == Status.SUCCEEDED
+
+
+@pytest.mark.parametrize(("error", "lost"), [(OperationalError("database is locked"), None), (OSError("full"), 1)])
+def test_a_locked_database_costs_no_document(
+    error: Exception, lost: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit()
+    (job,) = claim()
+    output = {"label": "positive", "score": 0.9, "document": Product("a.txt", b"x")}
+    answer = answers.Answer(job, output, 0.1, 1)
+    made: list[str] = []
+
+    def fail(output: Any, *, job: Job, made: list[str]) -> Any:
+        made.append("products/half")
+        raise error
+
+    monkeypatch.setattr(answers.products, "keep", fail)
+    monkeypatch.setattr(answers.products, "discard", made.extend)
+    if lost is None:
+        with pytest.raises(OperationalError):
+            answers.succeed([answer])
+    else:
+        assert answers.succeed([answer]) == ([], [job])
+    assert made == ["products/half"]
+    assert reload(job).status == Status.RUNNING

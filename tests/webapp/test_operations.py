@@ -329,3 +329,10 @@ def test_a_labelled_file_that_was_deleted_is_said(version: ModelVersion, slow: S
     file.delete()
     work(slow)
     assert "deleted meanwhile" in reread(operation).error
+
+
+def test_a_comparison_of_nothing_says_so(version: ModelVersion, second: ModelVersion, slow: Server) -> None:
+    operation = operations.start(Kind.COMPARE, second, other=version, number=10)
+    work(slow)
+    assert reread(operation).status == "failed"
+    assert "nothing to compare" in reread(operation).error

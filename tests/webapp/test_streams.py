@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.test import Client
 
 from mlcore.bundle import Bundle
-from webapp.api import streams
+from webapp.api import database, streams
 from webapp.jobs import events
-from webapp.jobs.models import Job, JobContent, Status
+from webapp.jobs.models import Batch, Job, JobContent, Status
 from webapp.registry import services as registry
 
 TASK = "text-generation"
@@ -172,3 +174,33 @@ def test_a_stream_that_redis_lost_is_read_from_its_new_beginning(monkeypatch: py
     listener.last = {"a": "1-39", "b": "1-12", "c": "2-3", "d": "0-0"}
     asyncio.run(listener.begin_anew())
     assert listener.last == {"a": "0-0", "b": "1-12", "c": "2-3", "d": "0-0"}
+
+
+def test_a_batch_that_is_erased_ends_its_stream(job: Job) -> None:
+    batch = Batch.objects.create(task=TASK, variant="voices", total=2)
+
+    async def follow() -> str:
+        told = []
+        async for event in streams.follow_batch(batch.pk):
+            told.append(event)
+            await asyncio.to_thread(batch.delete) if len(told) == 2 else None
+        return "".join(told)
+
+    told = async_to_sync(follow)()
+    assert '"total": 2' in told
+    assert told.endswith('event: done\ndata: {"status": "erased"}\n\n')
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_waits_holds_no_connection(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Mock(in_atomic_block=False)
+    monkeypatch.setattr(database, "connection", connection)
+
+    def call(number: int) -> int:
+        if fails:
+            raise ValueError
+        return number
+
+    with pytest.raises(ValueError) if fails else nullcontext():
+        assert async_to_sync(database.asked(call))(7) == 7
+    connection.close.assert_called_once_with()

@@ -73,7 +73,7 @@ def delete_batch(request: HttpRequest, batch_id: UUID, token: str = "") -> tuple
 @router.get("/batches/{uuid:batch_id}/events", tags=["batches"], summary="Follow a batch", response=REFUSALS)
 def batch_events(request: HttpRequest, batch_id: UUID, token: str = "") -> StreamingHttpResponse:
     """Server-sent events: `progress` {done, total, unit}, then `done`."""
-    return streams.stream(streams.follow_batch(open_batch(request, batch_id)))
+    return streams.stream(streams.follow_batch(open_batch(request, batch_id).pk))
 
 
 @router.get("/batches/{uuid:batch_id}/output.csv", tags=["batches"], summary="Answers as CSV", response=REFUSALS)

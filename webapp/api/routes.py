@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.core import signing
 from django.db.models import Q
 from django.http import HttpRequest, StreamingHttpResponse
@@ -20,6 +19,7 @@ from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from webapp.api import batches, errors, streams, uploads
 from webapp.api.access import caller, open_job, spend
+from webapp.api.database import asked
 from webapp.api.schemas import (
     REFUSALS,
     JobIn,
@@ -62,6 +62,8 @@ def _create(request: HttpRequest, payload: JobIn, key: str | None) -> tuple[UUID
     owner = caller(request)
     if key and (len(key) > 200 or "\0" in key):
         raise InvalidInput("Idempotency-Key", "A key has at most 200 characters, none of them NUL.")
+    if key and not owner.is_nobody and (earlier := submission.repeated(owner, key, payload.dict())):
+        return earlier.pk, []
     checked = submission.check(payload.task, payload.inputs, payload.options, payload.variant, owner=owner)
     charge = partial(spend, request)
     if key and not owner.is_nobody:
@@ -82,18 +84,18 @@ async def create_job(
     idempotency_key: str | None = Header(None, alias="Idempotency-Key", description=_REPEATS),
 ) -> tuple[int, Any]:
     """202 with the queued job; 200 where it was done within the time that was waited; with `stream` its events."""
-    pk, notices = await sync_to_async(_create)(request, payload, idempotency_key)
+    pk, notices = await asked(_create)(request, payload, idempotency_key)
     if payload.stream:
         return streams.stream(_told(pk, notices))  # type: ignore[return-value]
     if seconds := _wait_seconds(prefer):
         await streams.wait_for(pk, seconds)
-    job, shown = await sync_to_async(_read)(pk, notices)
+    job, shown = await asked(_read)(pk, notices)
     return (200 if job.is_terminal else 202), shown
 
 
 async def _told(pk: UUID, notices: list[str]) -> AsyncIterator[str]:
     """`job` first, then its events from the first one on, at last `result`: the job with its output."""
-    yield streams.sse("job", (await sync_to_async(_read)(pk, notices))[1])
+    yield streams.sse("job", (await asked(_read)(pk, notices))[1])
     async for event in streams.follow_jobs([pk], last="0.0"):
         yield event
     result = await _result(pk)
@@ -106,7 +108,7 @@ async def _result(pk: UUID) -> dict[str, Any] | None:
     end = time.monotonic() + _WORKER_BRINGS_S
     while True:
         try:
-            job, shown = await sync_to_async(_read)(pk, [])
+            job, shown = await asked(_read)(pk, [])
         except Job.DoesNotExist:
             return None
         brought = job.status != Status.CANCELLED or job.started_at is None or shown["output"] is not None
@@ -125,7 +127,8 @@ def list_jobs(request: HttpRequest, cursor: str = "", task: str = "", status: st
         rows = rows.filter(status=status[:20])
     if cursor:
         created, pk = _open_cursor(cursor)
-        rows = rows.filter(Q(created_at__lt=created) | Q(created_at=created, pk__lt=pk))
+        older = Q(created_at__lt=created) | Q(created_at=created, pk__lt=pk)
+        rows = rows.filter(older, created_at__lte=created)  # said twice: the index knows this one only
     found = list(rows.order_by("-created_at", "-pk")[: _PAGE + 1])
     more = found[_PAGE - 1] if len(found) > _PAGE else None
     return {

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import StreamingHttpResponse
 
 from mlcore import task as tasks
+from webapp.api.database import asked
 from webapp.jobs import queries
 from webapp.jobs.events import Listener
 from webapp.jobs.models import TERMINAL, Batch, Job, JobContent
@@ -93,7 +93,7 @@ async def follow_jobs(
                 if look > ping:
                     ping = look + PING_S
                     yield _PING
-                now = await sync_to_async(_snapshot)([UUID(pk) for pk in open_jobs])
+                now = await asked(_snapshot)([UUID(pk) for pk in open_jobs])
                 over = {pk for pk in open_jobs if pk not in now or now[pk]["status"] in TERMINAL}
                 while over and (rest := await listener.wait(0.001)):  # what came before the end is told before it
                     for event in _heard(rest):
@@ -108,7 +108,7 @@ async def follow_jobs(
                 if not listener.is_deaf:
                     await listener.begin_anew()
                 else:
-                    stored = await sync_to_async(_stored)([UUID(pk) for pk in open_jobs])
+                    stored = await asked(_stored)([UUID(pk) for pk in open_jobs])
                     for event in _deltas({pk: found for pk, found in stored.items() if parts.get(pk) != found}):
                         yield event
                     parts |= stored
@@ -124,14 +124,26 @@ def _heard(found: list[tuple[str, str, str, Any]]) -> list[str]:
     return [sse(kind, {"job": job, **data}, event_id=event_id) for job, event_id, kind, data in found if kind in _TOLD]
 
 
-async def follow_batch(batch: Batch) -> AsyncIterator[str]:
+def _progress(pk: UUID) -> dict[str, Any] | None:
+    """How far a batch is; None once it is erased. Its items may be erased one by one, too."""
+    batch = Batch.objects.filter(pk=pk).first()
+    return queries.batch_progress(batch) if batch else None
+
+
+def _is_over(job: UUID) -> bool:
+    return not Job.objects.filter(pk=job).exclude(status__in=TERMINAL).exists()
+
+
+async def follow_batch(batch: UUID) -> AsyncIterator[str]:
     """`progress` of a batch as it changes, then `done`."""
     end, ping = time.monotonic() + LONGEST_S, time.monotonic() + PING_S
-    progress: Callable[..., Any] = sync_to_async(queries.batch_progress)
     told: dict[str, Any] = {}
     yield "retry: 1000\n\n"
     while time.monotonic() < end:
-        now = await progress(batch)
+        now = await asked(_progress)(batch)
+        if now is None:
+            yield sse("done", {"status": "erased"})
+            return
         if now != told:
             told = now
             yield sse("progress", {**now, "unit": "items"})
@@ -154,5 +166,5 @@ async def wait_for(job: UUID, seconds: float) -> None:
             while (left := look - time.monotonic()) > 0 and (told := await listener.wait(left)):
                 if any(event == "done" for _, _, event, _ in told):
                     return
-            if await Job.objects.filter(pk=job, status__in=TERMINAL).aexists():
+            if await asked(_is_over)(job):
                 return

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from mlcore import task as tasks
 from webapp.jobs import events, products, services
@@ -35,28 +35,34 @@ def succeed(answers: Sequence[Answer]) -> tuple[list[Job], list[Job]]:
     One transaction: with SQLite each one queues for the file, beside every request that writes. An answer with files
     has one of its own, for writing them may fail.
     """
+    answers = sorted(answers, key=lambda answer: answer.job.pk)  # locked in one order, whoever locks them
     plain = [answer for answer in answers if not products.held_in(answer.output)]
     with transaction.atomic():
         kept = [answer.job for answer in plain if _succeed(answer)]
     lost: list[Job] = []
     for answer in answers:
         if products.held_in(answer.output):
+            made: list[str] = []
             try:
                 with transaction.atomic():
-                    if _succeed(answer):
+                    if _succeed(answer, made):
                         kept.append(answer.job)
-            except Exception:
+            except Exception as error:
+                products.discard(made)
+                if isinstance(error, OperationalError | InterfaceError):
+                    raise  # the database is away or locked: the job is tried again
                 logger.exception("the files of job %s cannot be stored", answer.job.pk)
                 lost.append(answer.job)
     return kept, lost
 
 
-def _succeed(answer: Answer) -> bool:
+def _succeed(answer: Answer, made: list[str] | None = None) -> bool:
+    """Store one answer; `made` gets the keys of the files that it brings."""
     words = tasks.get(answer.job.task).headline_of_output(answer.output)[:120]
     columns = {"answer": words, "model_time_s": round(answer.model_time_s, 4), "batch_rows": answer.rows}
     if not services.finish(answer.job, Status.SUCCEEDED, columns=columns, content={"partial": None}):
         return False
-    output = products.keep(answer.output, job=answer.job)
+    output = products.keep(answer.output, job=answer.job, made=[] if made is None else made)
     JobContent.objects.filter(pk=answer.job.pk).update(output=output)
     return True
 

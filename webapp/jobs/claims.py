@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -89,7 +89,11 @@ def renew(tokens: Iterable[uuid.UUID]) -> None:
     """Keep jobs and operations for another lease; only those still held under these tokens."""
     held = list(tokens)
     for model in (Job, Operation):
-        model.objects.filter(lease_token__in=held, status=Status.RUNNING).update(lease_until=timezone.now() + _lease())
+        mine = model._default_manager.filter(lease_token__in=held, status=Status.RUNNING)
+        if connection.features.has_select_for_update_skip_locked:  # a row that is being written is renewed next time
+            mine = model._default_manager.filter(pk__in=mine.select_for_update(skip_locked=True).values("pk"))
+        with transaction.atomic():
+            mine.update(lease_until=timezone.now() + _lease())
 
 
 def give_back(tokens: Iterable[uuid.UUID]) -> int:
@@ -115,8 +119,8 @@ def has_retry(queues: Sequence[str]) -> bool:
 
 def expired(now: Any = None) -> QuerySet[Job]:
     """Running jobs whose worker has gone silent, or is known to be dead on this host."""
-    running = Job.objects.filter(status=Status.RUNNING)
-    return running.filter(lease_until__lt=now or timezone.now()) | running.filter(worker__in=_dead_workers())
+    lost = Q(lease_until__lt=now or timezone.now()) | Q(worker__in=_dead_workers())
+    return Job.objects.filter(lost, status=Status.RUNNING)  # the status outside of the alternatives: it has the index
 
 
 def _dead_workers() -> list[str]:

@@ -41,11 +41,14 @@ def store(chunks: Iterable[bytes], *, owner: Owner, field: str = "file", name: s
             _media(b"", name, field, wanted)
         spool.seek(0)
         random = uuid.uuid4().hex
-        key = default_storage.save(f"uploads/{random[:2]}/{random}", DjangoFile(spool))
-    plain = plain_name(name)
-    return File.objects.create(
-        sha256=digest.hexdigest(), size=size, key=key, media=media, name=plain, **owner.columns()
-    )
+        key = f"uploads/{random[:2]}/{random}"
+        row = {"sha256": digest.hexdigest(), "size": size, "media": media, "name": plain_name(name), **owner.columns()}
+        try:
+            key = default_storage.save(key, DjangoFile(spool))
+            return File.objects.create(key=key, **row)
+        except Exception:  # bytes that no row names would stay for ever
+            default_storage.delete(key)
+            raise
 
 
 def _media(head: bytes, name: str, field: str, wanted: str) -> str:

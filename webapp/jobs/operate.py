@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
+from django.db import InterfaceError, OperationalError
+
 from mlcore import task as tasks
 from mlcore.errors import NEUTRAL, BundleError, InvalidInput
 from webapp.jobs import files, operations
@@ -70,6 +72,8 @@ def to_its_end(operation: Operation, load: Load, heartbeat: Heartbeat, *, is_sto
         operations.give_back(operation)
     except (InvalidInput, BundleError) as error:
         operations.fail(operation, str(error), faulty=isinstance(error, BundleError))
+    except (OperationalError, InterfaceError):
+        raise  # the database is away or locked: the operation is begun again
     except Exception:
         logger.exception("operation %s failed", operation.pk)
         operations.fail(operation, NEUTRAL)
@@ -124,6 +128,8 @@ def _compare(operation: Operation, load: Load) -> Steps:
     spec = tasks.get(_version(operation).task)
     assert operation.other is not None
     rows = list(read_labelled(operation) if operation.file else _answered(operation))
+    if not rows:
+        raise InvalidInput("file", "There is nothing to compare: the file was deleted, or no job was answered yet.")
     first = yield from _ask(load(_version(operation)), rows, 0, 2 * len(rows))
     second = yield from _ask(load(operation.other), rows, len(rows), 2 * len(rows))
     result = _difference(spec, rows, [_headline(spec, a) for a in second], first)

@@ -15,21 +15,20 @@ from webapp.jobs.intake import plain_name
 from webapp.jobs.models import File, Job
 
 
-def keep(output: JSON, *, job: Job) -> JSON:
+def keep(output: JSON, *, job: Job, made: list[str]) -> JSON:
     """The output with the files that it holds stored as the job's, their ids in their places.
 
-    Call it inside a transaction that has made sure of the job. Where a file cannot be stored, the bytes of the others
-    go again.
+    Call it inside a transaction that has made sure of the job; `made` gets the files' keys in the storage, to be
+    discarded where the transaction fails.
     """
-    made: list[str] = []
 
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: kept(entry) for name, entry in value.items()}
         if not isinstance(value, Product):
             return value
-        key = default_storage.save(f"products/{uuid.uuid4().hex}", ContentFile(value.data))
-        made.append(key)
+        made.append(f"products/{uuid.uuid4().hex}")
+        key = made[-1] = default_storage.save(made[-1], ContentFile(value.data))
         file = File.objects.create(
             kind=File.Kind.OUTPUT,
             sha256=hashlib.sha256(value.data).hexdigest(),
@@ -44,12 +43,13 @@ def keep(output: JSON, *, job: Job) -> JSON:
         job.files.add(file)
         return public_id(file)
 
-    try:
-        return {name: kept(value) for name, value in output.items()}
-    except Exception:
-        for key in made:
-            default_storage.delete(key)
-        raise
+    return {name: kept(value) for name, value in output.items()}
+
+
+def discard(made: list[str]) -> None:
+    """Delete files that no row names."""
+    for key in made:
+        default_storage.delete(key)
 
 
 def held_in(output: JSON) -> bool:

@@ -80,26 +80,38 @@ def cancel_batch(batch: Batch) -> int:
 
 
 def erase(row: Job | Batch) -> None:
-    """Delete a job or a whole batch with its inputs and outputs; what still runs loses its row."""
-    jobs = [row.pk] if isinstance(row, Job) else list(Job.objects.filter(batch=row).values_list("pk", flat=True))
-    named = list(File.objects.filter(jobs__in=jobs).distinct())
-    Feedback.objects.filter(job__in=jobs).delete()
-    if isinstance(row, Job) and row.batch_id is not None:
-        Batch.objects.filter(pk=row.batch_id).update(total=F("total") - 1)
-    row.delete()
+    """Delete a job or a whole batch with its inputs and outputs; what still runs loses its row.
+
+    Jobs are locked first, in the order of their ids: their workers, too, take a job before its content.
+    """
+    mine = Job.objects.filter(pk=row.pk) if isinstance(row, Job) else Job.objects.filter(batch=row)
+    with transaction.atomic():
+        jobs = list(mine.select_for_update().order_by("pk").values_list("pk", flat=True))
+        if isinstance(row, Job) and not jobs:
+            return  # somebody else was quicker
+        named = list(File.objects.filter(jobs__in=jobs).distinct())
+        Feedback.objects.filter(job__in=jobs).delete()
+        if isinstance(row, Job) and row.batch_id is not None:
+            Batch.objects.filter(pk=row.batch_id).update(total=F("total") - 1)
+        row.delete()
     files.erase(named)
     events.forget(jobs)
 
 
 def requeue(job: Job) -> bool:
     """Run a finished job again, from the admin, as if it were new; False while it is under way."""
-    again = (
-        Job.objects.filter(pk=job.pk)
-        .exclude(status__in=UNDER_WAY)
-        .update(status=Status.QUEUED, attempts=0, started_at=None, finished_at=None, answer="", lease_token=None)
-    )
-    if again:
-        events.forget([job.pk])  # a first attempt's events would come before those that are there
+    with transaction.atomic():  # a worker sees all of it, or nothing
+        again = (
+            Job.objects.filter(pk=job.pk)
+            .exclude(status__in=UNDER_WAY)
+            .update(status=Status.QUEUED, attempts=0, started_at=None, finished_at=None, answer="", lease_token=None)
+        )
+        if not again:
+            return False
         JobContent.objects.filter(pk=job.pk).update(output=None, partial=None, error_field="", error_message="")
-        wake(job.queue)
-    return bool(again)
+        made = list(job.files.filter(kind=File.Kind.OUTPUT))
+        job.files.remove(*made)
+        events.forget([job.pk])  # a first attempt's events would come before those that are there
+        transaction.on_commit(lambda: wake(job.queue))
+    files.erase(made)
+    return True

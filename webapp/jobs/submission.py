@@ -99,20 +99,30 @@ def submit_once(request: Request, *, owner: Owner, key: str, body: Any, charge: 
 
 
 def _submit_once(request: Request, owner: Owner, key: str, body: Any, charge: Charge | None) -> Job:
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
+    if (known := repeated(owner, key, body)) is not None:
+        return known
+    try:
+        with transaction.atomic():
+            job = _submit(request, owner, charge)
+            IdempotencyKey.objects.create(owner=owner.name, key=key, body_digest=_digest(body), job=job)
+    except IntegrityError:  # the same key came twice at once: the other one won
+        if (known := repeated(owner, key, body)) is None:
+            raise
+        return known
+    return job
+
+
+def repeated(owner: Owner, key: str, body: Any) -> Job | None:
+    """The job that this owner made with this key, so that a repeat needs no room of its own; InvalidInput when its
+    body was another."""
     earlier = IdempotencyKey.objects.filter(owner=owner.name, key=key).select_related("job").first()
-    if earlier is None:
-        try:
-            with transaction.atomic():
-                job = _submit(request, owner, charge)
-                IdempotencyKey.objects.create(owner=owner.name, key=key, body_digest=digest, job=job)
-        except IntegrityError:  # the same key came twice at once: the other one won
-            earlier = IdempotencyKey.objects.select_related("job").get(owner=owner.name, key=key)
-        else:
-            return job
-    if earlier.body_digest != digest:
+    if earlier is not None and earlier.body_digest != _digest(body):
         raise InvalidInput("Idempotency-Key", "This key was used for another request. Take a fresh one.")
-    return earlier.job
+    return earlier.job if earlier else None
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
 
 
 def submit_batch(

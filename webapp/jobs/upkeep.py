@@ -13,7 +13,8 @@ from webapp.jobs.models import Batch, Job, Operation, Remembered, Status, Worker
 
 
 def put_back() -> int:
-    """Put jobs of silent workers back, end those tried too often; returns how many are queued again."""
+    """Put jobs of silent workers back, end those tried too often, keep what was written of stopped ones, forget the
+    workers; returns how many jobs are queued again."""
     found = 0
     for job in claims.expired().select_related("version"):
         held = Job.objects.filter(pk=job.pk, status=Status.RUNNING, lease_token=job.lease_token)
@@ -22,14 +23,14 @@ def put_back() -> int:
         else:
             found += held.update(status=Status.QUEUED, lease_token=None, lease_until=None, worker="")
     operations.requeue_lost()
+    halves.keep_forgotten()
+    Worker.objects.filter(seen_at__lt=timezone.now() - timedelta(minutes=2)).delete()
     return found
 
 
 def sweep() -> int:
     """As `put_back`, and wake workers for what waits."""
     found = put_back()
-    halves.keep_forgotten()
-    Worker.objects.filter(seen_at__lt=timezone.now() - timedelta(minutes=2)).delete()
     waiting = {
         queue
         for model in (Job, Operation)

@@ -35,6 +35,7 @@ class File(Owned):
         indexes = (
             models.Index(fields=["user", "-created_at"], name="file_user"),
             models.Index(fields=["session", "-created_at"], name="file_session"),
+            models.Index(fields=["client"], name="file_client"),
             models.Index(fields=["created_at"], name="file_created"),
         )
 
@@ -92,6 +93,9 @@ class Job(Claimable, Owned):
                 condition=models.Q(status="queued"),
                 name="job_queued",
             ),
+            models.Index(fields=["user"], condition=models.Q(status="queued"), name="job_queued_user"),
+            models.Index(fields=["session", "client"], condition=models.Q(status="queued"), name="job_queued_session"),
+            models.Index(fields=["task", "finished_at"], condition=models.Q(status="cancelled"), name="job_cancelled"),
             models.Index(fields=["lease_until"], condition=models.Q(status="running"), name="job_running"),
             models.Index(fields=["user", "-created_at"], name="job_user"),
             models.Index(fields=["session", "-created_at"], name="job_session"),

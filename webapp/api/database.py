@@ -1,0 +1,31 @@
+"""Asking the database on behalf of who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def asked(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """`call` in a thread, its connection closed after it.
+
+    Django keeps one for as long as a request's answer takes: a hundred people who wait for events would hold all that
+    PostgreSQL gives.
+    """
+
+    @wraps(call)
+    def once(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return call(*args, **named)
+        finally:
+            if not connection.in_atomic_block:
+                connection.close()
+
+    return sync_to_async(once)
