@@ -21,7 +21,7 @@ from mlcore.bundle import Bundle
 from mlcore.errors import BundleError
 from tests.conftest import make_bundle
 from webapp.control import curves, rendering
-from webapp.jobs import caretaker, loaded, queries, submission, switching
+from webapp.jobs import caretaker, loaded, queries, services, submission, switching
 from webapp.jobs.models import Feedback, Job, Queue, Worker
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
@@ -294,6 +294,9 @@ def test_a_task_is_switched_off_limited_and_moved(
     assert operator.post(f"{place}add/", form).status_code == 302
     assert [send().queue for _ in range(2)] == ["slow", "slow"]
     with pytest.raises(submission.QueueFull, match="2"):
+        send()
+    services.erase(Job.objects.all()[0])
+    with pytest.raises(submission.QueueFull, match="2 of yours are in"):
         send()
     del form["enabled"]
     pk = TaskSetting.objects.get().pk

@@ -47,6 +47,11 @@ class Owner:
         """A stable name, for keys of idempotent requests."""
         return f"user:{self.user_id}" if self.user_id is not None else f"session:{self.session}"
 
+    @property
+    def sender(self) -> str:
+        """Whose day of jobs it is: without an owner the address's."""
+        return f"client:{self.client}" if self.is_nobody else self.name
+
     def columns(self) -> dict[str, Any]:
         """What a new row stores."""
         return {"user_id": self.user_id, "session": self.session, "client": self.client if self.is_nobody else ""}

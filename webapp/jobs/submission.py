@@ -12,13 +12,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Max, Min
+from django.db.models import F, Max, Min
 from django.utils import timezone
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput, MLCoreError
 from webapp.jobs import files, queries, services
-from webapp.jobs.models import Batch, File, IdempotencyKey, Job, JobContent, Status
+from webapp.jobs.models import Batch, File, IdempotencyKey, Job, JobContent, Sent, Status
 from webapp.jobs.owners import Owner
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
@@ -78,8 +78,9 @@ def submit(request: Request, *, owner: Owner, charge: Charge | None = None) -> J
 
 
 def _submit(request: Request, owner: Owner, charge: Charge | None) -> Job:
-    _refuse_when_full(request.task, owner, 1)
+    _refuse_when_full(owner, 1)
     with transaction.atomic():
+        _count(request.task, owner, 1)
         if charge:
             charge(1)
         job = _row(request, owner, registry.setting(request.task.name).queue)
@@ -158,13 +159,14 @@ def _store_batch(
     charge: Charge | None,
 ) -> tuple[Batch, list[Job | InvalidInput]]:
     good = [request for request in checked if isinstance(request, Request)]
-    _refuse_when_full(spec, owner, len(good))
+    _refuse_when_full(owner, len(good))
     batch = Batch(task=spec.name, variant=version.variant, total=len(checked), **owner.columns())
     batch.refused = [
         [place, error.field, error.message] for place, error in enumerate(checked) if isinstance(error, InvalidInput)
     ]
     results: list[Job | InvalidInput] = []
     with transaction.atomic():
+        _count(spec, owner, len(good))
         if charge and good:
             charge(len(good))
         batch.save(force_insert=True)
@@ -230,18 +232,25 @@ def _row(request: Request, owner: Owner, queue: str) -> Job:
     )
 
 
-def _refuse_when_full(spec: tasks.Task, owner: Owner, more: int) -> None:
+def _count(spec: tasks.Task, owner: Owner, more: int) -> None:
+    """Count jobs against an operator's limit a person and day, where there is one; QueueFull when it is reached."""
     limit = registry.setting(spec.name).daily_limit
-    if limit is not None:
-        today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
-        sent = Job.objects.filter(owner.quota_query, task=spec.name, created_at__gte=today).count()
-        if sent + more > limit:
-            wait = int((today + timedelta(days=1) - timezone.now()).total_seconds()) + 1
-            raise QueueFull(
-                f"{spec.title}: at most {limit:,} jobs a person and day; {sent:,} of yours are in. "
-                "The day ends at midnight UTC.",
-                wait,
-            )
+    if limit is None or not more:
+        return
+    now = timezone.now()
+    row, _ = Sent.objects.get_or_create(sender=owner.sender, task=spec.name, day=now.date())
+    if Sent.objects.filter(pk=row.pk, number__lte=limit - more).update(number=F("number") + more):
+        return
+    row.refresh_from_db()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    raise QueueFull(
+        f"{spec.title}: at most {limit:,} jobs a person and day; {row.number:,} of yours are in. "
+        "The day ends at midnight UTC.",
+        int((midnight - now).total_seconds()) + 1,
+    )
+
+
+def _refuse_when_full(owner: Owner, more: int) -> None:
     waiting = Job.objects.filter(status=Status.QUEUED)
     total = waiting.count()
     wait = queries.seconds_to_clear(total)

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from webapp.jobs import claims, events, files, halves, journal, operations, queries, services
-from webapp.jobs.models import Batch, Job, Operation, Remembered, Status, Worker
+from webapp.jobs.models import Batch, Job, Operation, Remembered, Sent, Status, Worker
 
 
 def put_back() -> int:
@@ -65,6 +65,7 @@ def delete_old() -> int:
     Batch.objects.filter(created_at__lt=limit).delete()
     Operation.objects.filter(finished_at__lt=limit).delete()
     Remembered.objects.filter(user=None, used_at__lt=limit).delete()
+    Sent.objects.filter(day__lt=timezone.now().date()).delete()
     call_command("clearsessions", verbosity=0)
     while found := list(files.orphans(limit)):
         files.erase(found)

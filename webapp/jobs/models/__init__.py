@@ -11,7 +11,7 @@ The life of a job; each arrow is one conditional UPDATE, so two processes cannot
 
 from webapp.jobs.models.job import Batch, File, IdempotencyKey, Job, JobContent
 from webapp.jobs.models.operation import Operation
-from webapp.jobs.models.person import ApiKey, Feedback, Remembered, Share
+from webapp.jobs.models.person import ApiKey, Feedback, Remembered, Sent, Share
 from webapp.jobs.models.shared import TERMINAL, UNDER_WAY, Claimable, Owned, Status
 from webapp.jobs.models.worker import Queue, Worker
 
@@ -30,6 +30,7 @@ __all__ = [
     "Owned",
     "Queue",
     "Remembered",
+    "Sent",
     "Share",
     "Status",
     "Worker",

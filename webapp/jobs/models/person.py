@@ -106,3 +106,21 @@ class Share(models.Model):
 
     def __str__(self) -> str:
         return f"share of {self.job_id}"
+
+
+class Sent(models.Model):
+    """How many jobs somebody sent on a day (UTC) to a task with a limit: those that were erased since count too."""
+
+    sender = models.CharField(max_length=120)
+    task = models.CharField(max_length=60)
+    day = models.DateField()
+    number = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        """One row a person, task and day."""
+
+        verbose_name_plural = "sent"
+        constraints = (models.UniqueConstraint(fields=["sender", "task", "day"], name="one_count_a_day"),)
+
+    def __str__(self) -> str:
+        return f"{self.number} x {self.task}, {self.day}"
