@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ LICENCE = (
     "Weights for research and non-commercial use: trained among others on IMDB reviews, tweets under Twitter's "
     "terms and Financial PhraseBank (CC BY-NC-SA 3.0). See the card."
 )
+SHARES = (1.0, 0.7, 0.6, 0.5, 0.4, 0.3)  # of a run's own weights, beside those that it began with
 DEV_TOKENS = 40_000  # tokens held out of the unlabelled stream to watch the language model
 
 
@@ -97,14 +98,14 @@ FURTHER = {
         SIZES["base"],
         pretrain=None,
         finetune=Settings(steps=3_000, max_lr=5e-4, evaluate_every=500, weight_decay=0.02),
-        adversary=0.3,
+        adversary=0.1,
     ),
     "large": replace(
         SIZES["base"],
         pretrain=Settings(steps=2_800, max_lr=2e-3, warmup=0.05, evaluate_every=600),
-        finetune=Settings(steps=4_000, max_lr=7e-4, evaluate_every=500, weight_decay=0.02),
+        finetune=Settings(steps=1_700, max_lr=1e-3, evaluate_every=340, weight_decay=0.02),
         rows=64,
-        adversary=0.3,
+        adversary=0.1,
     ),
 }
 
@@ -244,8 +245,29 @@ def train(run: Run) -> Path:
     dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
     encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]
     finetune(run, size, model, encoded, dev_encoded)
+    if (first := run.first_bundle()) is not None:
+        mix(model, load_model(first).state_dict(), dev_encoded)
     model = calibrate(model, dev_encoded)
-    return publish(run, model, tokenizer, sources, dev_encoded)
+    return publish(run, model, tokenizer, sources, dev_encoded, adversary=size.adversary)
+
+
+def mix(model: Model, first: Mapping[str, Tensor], dev: dict[str, list[Encoded]]) -> float:
+    """Give a model the weights between those that it began with and its own which dev scores best; returns its share.
+
+    What a run forgets of what it began with comes back that way (Wortsman et al. 2022,
+    https://arxiv.org/abs/2109.01903).
+    """
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def scored(share: float) -> float:
+        model.load_state_dict({name: first[name].lerp(value, share) for name, value in own.items()})
+        scores = _evaluate(dev, model.eval())
+        logger.info("%.1f of its own weights: %s", share, {name: round(score, 4) for name, score in scores.items()})
+        return scores["mean"]
+
+    best = max(SHARES, key=scored)
+    model.load_state_dict({name: first[name].lerp(value, best) for name, value in own.items()})
+    return best
 
 
 def calibrate(model: Model, dev: dict[str, list[Encoded]]) -> Model:
@@ -261,7 +283,13 @@ def calibrate(model: Model, dev: dict[str, list[Encoded]]) -> Model:
 
 
 def publish(
-    run: Run, model: Model, tokenizer: WordTokenizer, sources: list[Source], dev: dict[str, list[Encoded]]
+    run: Run,
+    model: Model,
+    tokenizer: WordTokenizer,
+    sources: list[Source],
+    dev: dict[str, list[Encoded]],
+    *,
+    adversary: float,
 ) -> Path:
     """Write the bundle, with scores measured on the weights that ship."""
     manifest = {
@@ -277,7 +305,7 @@ def publish(
     predictor = Predictor(draft)
     metrics = evaluation.measure(predictor, {name: [e.example for e in rows] for name, rows in dev.items()}, "dev")
     metrics["baseline"] = evaluation.baselines(sources, {name: [e.example for e in rows] for name, rows in dev.items()})
-    card = sentiment_card.render(run, predictor, metrics, sources)
+    card = sentiment_card.render(run, predictor, metrics, sources, adversary=adversary)
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
     finish(draft, run.out, model, extra=extra)
     return run.out
