@@ -91,7 +91,8 @@ def renew(tokens: Iterable[uuid.UUID]) -> None:
     for model in (Job, Operation):
         mine = model._default_manager.filter(lease_token__in=held, status=Status.RUNNING)
         if connection.features.has_select_for_update_skip_locked:  # a row that is being written is renewed next time
-            mine = model._default_manager.filter(pk__in=mine.select_for_update(skip_locked=True).values("pk"))
+            free = mine.select_for_update(skip_locked=True).values("pk")
+            mine = model._default_manager.filter(pk__in=free)  # type: ignore[misc]
         with transaction.atomic():
             mine.update(lease_until=timezone.now() + _lease())
 

@@ -94,7 +94,7 @@ def _described(found: Bundle) -> dict[str, Any]:
         raise BundleError(f"{found.label}: its metrics.json or card.md cannot be read ({error}).") from error
     names = {"task": found.task, "variant": found.variant, "architecture": str(found.manifest["model"])}
     for column, name in names.items():
-        longest = ModelVersion._meta.get_field(column).max_length
+        longest = int(ModelVersion._meta.get_field(column).max_length)  # type: ignore[union-attr, arg-type]
         if len(name) > longest or "\0" in name + card:
             raise BundleError(f"The {column} of a bundle is text of at most {longest} characters.")
     return {
