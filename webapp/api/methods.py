@@ -22,7 +22,7 @@ def said_in_json(get_response: Handler) -> Handler:
     def shaped(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if response.status_code != 405 or not request.path_info.startswith("/api/"):
             return response
-        allowed = response.headers.get("Allow", "")
+        allowed = ", ".join(sorted(response.headers.get("Allow", "").split(", ")))
         said = error_response(405, f"This address does not take {request.method}; it takes {allowed}.")
         said.headers["Allow"] = allowed
         return said
