@@ -45,7 +45,7 @@ def test_answers_fit_their_schema_and_are_json(name: str, predictor: Predictor) 
 def test_a_batch_answers_as_its_members_alone(name: str, predictor: Predictor) -> None:
     together = list(predictor.predict(requests(name)))
     alone = [next(predictor.predict([request])) for request in requests(name)]
-    assert close(together, alone, 1e-4)
+    assert close(together, alone, 2e-4)  # numbers come rounded to four places: near a half to the one or the other
 
 
 def test_a_written_bundle_gives_equal_answers(name: str, tiny_bundles: dict[str, Bundle], predictor: Predictor) -> None:
