@@ -193,7 +193,7 @@ def test_a_batch_that_is_erased_ends_its_stream(job: Job) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_who_waits_holds_no_connection(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = Mock(in_atomic_block=False)
+    connection = Mock(in_atomic_block=False, vendor="postgresql")
     monkeypatch.setattr(database, "connection", connection)
 
     def call(number: int) -> int:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def asked(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """`call` in a thread, its connection closed after it.
+    """`call` in a thread, its connection to a database server closed after it.
 
     Django keeps one for as long as a request's answer takes: a hundred people who wait for events would hold all that
     PostgreSQL gives.
@@ -25,7 +25,7 @@ def asked(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         try:
             return call(*args, **named)
         finally:
-            if not connection.in_atomic_block:
+            if connection.vendor != "sqlite" and not connection.in_atomic_block:  # a file gives as many as one likes
                 connection.close()
 
     return sync_to_async(once)
