@@ -205,7 +205,10 @@ class Translation(Task):
 
         def done(text: str) -> str | None:
             """What needs no model: addresses, code and numbers alone, as they come out of a sentence."""
-            return marked(text).restore(marked(text).text) if is_kept_whole(text) else None
+            if not is_kept_whole(text):
+                return None
+            protected = marked(text)
+            return protected.restore(protected.text)
 
         split = tuple(passages.split(unit, language).without(done) for unit in units)
         if (sentences := sum(len(passage.segments) for passage in split)) > _MOST_SENTENCES:

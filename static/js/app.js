@@ -113,12 +113,21 @@ function setUpForm() {
   const form = one("#run");
   if (!form) return;
   form.addEventListener("input", () => refresh(form));
+  // One press, one job; while its request is under way the button keeps the focus, which a disabled one would lose.
+  const run = one("[data-run]", form);
+  form.addEventListener("submit", (event) => {
+    if (event.submitter !== run || !run.hasAttribute("aria-disabled")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, true);
+  form.addEventListener("htmx:afterRequest", () => run.removeAttribute("aria-disabled"));
   form.addEventListener("htmx:beforeRequest", () => {
+    run.setAttribute("aria-disabled", "true");
     for (const error of all(".error", form)) error.remove();
     for (const field of all("[aria-invalid]", form)) field.removeAttribute("aria-invalid");
   });
   document.addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && form.contains(document.activeElement)) form.requestSubmit();
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && form.contains(document.activeElement)) form.requestSubmit(run);
   });
   all("[data-example]").forEach((chip) => {
     chip.addEventListener("click", () => {

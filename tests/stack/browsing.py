@@ -36,7 +36,8 @@ def opened(browser: Browser, size: str, scheme: Any) -> Iterator[Page]:
     page.on("response", lambda answer: missing.append(answer.url) if _lacks(answer) else None)
     yield page
     context.close()
-    refused = ("status of 404", "status of 422")  # the browser notes every refusal; pages show it in words
+    # the browser, and htmx, note every refusal; pages show it in words
+    refused = ("status of 404", "status of 422", "Status Error Code 404")
     assert [words for words in said if not any(status in words for status in refused)] == []
     assert missing == []
 

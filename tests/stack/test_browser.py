@@ -42,6 +42,31 @@ def test_a_review_is_typed_and_its_label_read(stack: Stack, page: Page, request:
     shoot(page, "history", request)
 
 
+def test_a_press_makes_one_job_and_what_goes_wrong_is_said(stack: Stack, page: Page) -> None:
+    sent: list[str] = []
+    page.on("request", lambda asked: sent.append(asked.url) if asked.url.endswith("/run") else None)
+    page.goto(f"{stack.url}/tasks/{TASK}/")
+    page.fill("#text", "A dull film.")
+    page.route("**/run", lambda route: route.fulfill(status=404))
+    page.click("[data-run]")
+    expect(page.locator("#trouble")).to_contain_text("may have been deleted")
+    page.unroute("**/run")
+    sent.clear()
+    page.locator("[data-run]").focus()
+    page.evaluate("const run = document.querySelector('[data-run]'); run.click(); run.click()")
+    expect(page.locator(".answer")).to_be_visible(timeout=30_000)
+    expect(page.locator("#trouble")).to_be_hidden()
+    assert len(sent) == 1
+    assert page.evaluate("document.activeElement.hasAttribute('data-run')"), "the keyboard stays where it was"
+    page.fill("#text", "")
+    page.click("[data-run]")
+    expect(page.locator('[aria-invalid="true"]')).to_be_focused()
+    expect(page.locator(".answer")).to_be_visible()  # what was answered before is no error's business
+    large = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x" * ((5 << 20) + 1)}
+    page.set_input_files("#file", large)  # type: ignore[arg-type]
+    assert "larger than 5 MB" in page.evaluate("document.querySelector('#file').validationMessage")
+
+
 def test_a_job_waits_for_a_worker_is_cancelled_and_another_answered(
     stack: Stack, page: Page, request: pytest.FixtureRequest
 ) -> None:
@@ -235,6 +260,9 @@ def test_a_text_is_translated_swapped_and_its_words_followed(
     expect(page.locator("#text")).to_have_value(re.compile(re.escape(first)))
     page.keyboard.press("Control+Enter")
     expect(page.locator(".strip")).to_contain_text(one, timeout=30_000)
+    page.fill("#text", "Typed since.")
+    page.click("[data-swap]")
+    expect(page.locator("#text")).to_have_value("Typed since.")
     page.select_option("#option-target", "en")
     expect(page.locator("#option-source")).not_to_have_value("en")
 

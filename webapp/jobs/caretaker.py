@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PATIENCE = timedelta(seconds=60)  # a worker that does not get warm in this time holds up no switch
-SWEEP_S = 10.0
+SWEEP_S = 10.0  # between its looks after lost jobs
 QUIET_S = 5.0  # without work before its memory is given back
 
 
@@ -37,7 +37,7 @@ class Caretaker(threading.Thread):
         super().__init__(name="caretaker", daemon=True)
         self.server = server
         self.stopping = threading.Event()
-        self.put_back = time.monotonic()  # when it last looked after lost jobs
+        self.swept = time.monotonic()  # when it last looked after lost jobs
         self.tidied = 0.0  # the end of the work whose memory was given back
 
     def run(self) -> None:
@@ -60,9 +60,9 @@ class Caretaker(threading.Thread):
                 self._warm(version)
         self._unload()
         self._tidy()
-        if time.monotonic() - self.put_back > SWEEP_S:  # a long shift leaves the scheduler's sweeps unread
+        if time.monotonic() - self.swept > SWEEP_S:  # a long shift leaves the scheduler's sweeps unread
             upkeep.put_back()
-            self.put_back = time.monotonic()
+            self.swept = time.monotonic()
 
     def _tidy(self) -> None:
         """What the largest batches needed is not kept through the quiet hours."""

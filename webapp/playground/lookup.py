@@ -48,8 +48,11 @@ def token_query(request: HttpRequest) -> str:
     return f"?token={token}" if token else ""
 
 
+def to_page(request: HttpRequest, name: str, pk: UUID) -> HttpResponseRedirect:
+    """To the row's own page, its token kept."""
+    return HttpResponseRedirect(reverse(name, args=[pk]) + token_query(request))
+
+
 def back(request: HttpRequest, name: str, pk: UUID) -> HttpResponseRedirect | None:
     """Without htmx, go back to the row's own page."""
-    if request.htmx:  # type: ignore[attr-defined]
-        return None
-    return HttpResponseRedirect(reverse(name, args=[pk]) + token_query(request))
+    return None if request.htmx else to_page(request, name, pk)  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ answers that wait for a job take long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,7 +17,7 @@ from django.urls import reverse
 from django.utils.decorators import sync_and_async_middleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-Handler = Callable[[HttpRequest], Any]
+from webapp.shaping import Handler, shaping
 
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
@@ -51,23 +50,13 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]
         return self.serve(file, request)  # type: ignore[no-any-return]
 
 
-@sync_and_async_middleware
-def content_security_policy(get_response: Handler) -> Handler:
+@shaping
+def content_security_policy(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     """Nothing from elsewhere, no inline script; inline style in the admin only."""
-
-    def protect(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        policy = ADMIN_POLICY if request.path_info.startswith("/admin/") else POLICY
-        response.headers.setdefault("Content-Security-Policy", policy)
-        response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-        return response
-
-    if not iscoroutinefunction(get_response):
-        return lambda request: protect(request, get_response(request))
-
-    async def middleware(request: HttpRequest) -> HttpResponseBase:
-        return protect(request, await get_response(request))
-
-    return middleware
+    policy = ADMIN_POLICY if request.path_info.startswith("/admin/") else POLICY
+    response.headers.setdefault("Content-Security-Policy", policy)
+    response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+    return response
 
 
 @sync_and_async_middleware

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth_views
 from django.urls import path, reverse_lazy
 
-from webapp.playground import account, entrance, gallery, health, history, photos, reset, setup, sharing, views
+from webapp.playground import account, batches, entrance, gallery, health, history, photos, reset, setup, sharing, views
 
 PASSWORD_CHANGE = auth_views.PasswordChangeView.as_view(
     template_name="registration/password.html", success_url=reverse_lazy("account")
@@ -26,9 +26,9 @@ urlpatterns = [
     path("jobs/<uuid:pk>/judge", views.judge, name="judge"),
     path("jobs/<uuid:pk>/propose", views.propose, name="propose"),
     path("jobs/<uuid:pk>/cancel", views.cancel_job, name="cancel-job"),
-    path("batches/<uuid:pk>/", views.batch_page, name="batch"),
-    path("batches/<uuid:pk>/panel", views.batch_panel, name="batch-panel"),
-    path("batches/<uuid:pk>/cancel", views.cancel_batch, name="cancel-batch"),
+    path("batches/<uuid:pk>/", batches.batch_page, name="batch"),
+    path("batches/<uuid:pk>/panel", batches.batch_panel, name="batch-panel"),
+    path("batches/<uuid:pk>/cancel", batches.cancel_batch, name="cancel-batch"),
     path("photos/", gallery.gallery, name="photos"),
     path("photos/delete", gallery.delete, name="delete-photos"),
     path("photos/<uuid:pk>/", photos.photo_page, name="photo-page"),

@@ -1,4 +1,4 @@
-"""Home, task pages, results, batches. Each view finds, asks a service, shows."""
+"""Home, task pages, results. Each view finds, asks a service, shows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from mlcore.media import document
 from mlcore.media.photo_task import PhotoTask
-from webapp.jobs import feedback, files, intake, queries, services, submission
-from webapp.jobs.models import Batch, File, Job
+from webapp.jobs import feedback, files, intake, services, submission
+from webapp.jobs.models import File, Job
 from webapp.jobs.owners import owner_for_page, owner_of
 from webapp.playground import forms, lookup, panels, photos, uploads
 from webapp.playground.lookup import posted
-from webapp.registry.services import ModelUnavailable, active, installed_tasks, queue_of
+from webapp.registry.services import ModelUnavailable, active, installed_tasks
 
 
 def _task(page: str) -> tasks.Task:
@@ -225,7 +225,7 @@ def judge(request: HttpRequest, pk: UUID) -> HttpResponse:
         return _judged(request, job, 422, judgement_error=error.message)
     if judged.right and not request.htmx:  # type: ignore[attr-defined]
         messages.success(request, "Thank you.")
-        return redirect(reverse("job", args=[pk]) + lookup.token_query(request))
+        return lookup.to_page(request, "job", pk)
     return _judged(request, job, judged=judged, proposal=judged.ours)
 
 
@@ -252,11 +252,11 @@ def propose(request: HttpRequest, pk: UUID) -> HttpResponse:
         if part is None:
             return _show_job(request, job, 422, judged={"right": False}, **context)
         messages.error(request, error.message)
-        return redirect(reverse("job", args=[pk]) + lookup.token_query(request))
+        return lookup.to_page(request, "job", pk)
     if request.htmx:  # type: ignore[attr-defined]
         return render(request, "playground/_proposal.html", {**shared, "thanks": True})
     messages.success(request, "Thank you. An administrator will read it.")
-    return redirect(reverse("job", args=[pk]) + lookup.token_query(request))
+    return lookup.to_page(request, "job", pk)
 
 
 @require_POST
@@ -264,38 +264,3 @@ def cancel_job(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Stop a job and show how it stands."""
     services.cancel(lookup.find(request, Job, pk))
     return lookup.back(request, "job", pk) or _show_panel(request, pk)
-
-
-@require_GET
-@ensure_csrf_cookie
-def batch_page(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """A batch, its progress and its answers."""
-    return render(request, "playground/batch.html", _batch_context(request, pk))
-
-
-@require_GET
-def batch_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Progress and answers as they stand now."""
-    return render(request, "playground/_batch.html", _batch_context(request, pk))
-
-
-@require_POST
-def cancel_batch(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Stop what is left of a batch."""
-    services.cancel_batch(lookup.find(request, Batch, pk))
-    return lookup.back(request, "batch", pk) or render(request, "playground/_batch.html", _batch_context(request, pk))
-
-
-def _batch_context(request: HttpRequest, pk: UUID) -> dict[str, Any]:
-    batch: Batch = lookup.find(request, Batch, pk)
-    jobs = batch.jobs.order_by("place").only("pk", "batch", "place", "status", "summary", "answer")
-    rows: list[dict[str, Any]] = [{"place": job.place, "job": job} for job in jobs]
-    rows += [{"place": place, "refused": message} for place, _, message in batch.refused]
-    return {
-        "batch": batch,
-        "task": tasks.get(batch.task),
-        "progress": queries.batch_progress(batch),
-        "rows": sorted(rows, key=lambda row: row["place"]),
-        "token": request.GET.get("token", ""),
-        "no_worker": not queries.live_workers(queue_of(batch.task)),
-    }

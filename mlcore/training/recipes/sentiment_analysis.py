@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlcore import task
 from mlcore.errors import InvalidInput
@@ -23,23 +19,15 @@ from mlcore.text import WordTokenizer
 from mlcore.training import corpora, sentiment_card
 from mlcore.training import sentiment_evaluation as evaluation
 from mlcore.training.corpora import LABELS, NEGATIVE, POSITIVE, Example, Source
-from mlcore.training.data import bucket_batches
-from mlcore.training.language_model import BidirectionalLM, StreamBatches
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.sentiment_batches import (
     Encoded,
-    ExampleBatches,
-    encode,
     encode_all,
-    loss,
-    masked_logits,
     to_batch,
 )
-from mlcore.training.sentiment_evaluation import score
-from mlcore.training.trainer import Settings, Trainer
-
-logger = logging.getLogger(__name__)
+from mlcore.training.sentiment_stages import Size, calibrate, finetune, mix, pretrain, with_config
+from mlcore.training.trainer import Settings
 
 VERSION = 2
 MODEL = "lstm-classifier"
@@ -47,24 +35,6 @@ LICENCE = (
     "Weights for research and non-commercial use: trained among others on IMDB reviews, tweets under Twitter's "
     "terms and Financial PhraseBank (CC BY-NC-SA 3.0). See the card."
 )
-SHARES = (1.0, 0.7, 0.6, 0.5, 0.4, 0.3)  # of a run's own weights, beside those that it began with
-DEV_TOKENS = 40_000  # tokens held out of the unlabelled stream to watch the language model
-
-
-@dataclass(frozen=True)
-class Size:
-    """Constants of one size of run."""
-
-    vocab_size: int
-    model: dict[str, float]
-    pretrain: Settings | None  # None reads nothing
-    finetune: Settings
-    rows: int = 32  # of a language-model batch
-    steps: int = 128  # tokens of such a row
-    candidates: int = 4096  # words of the vocabulary told apart at a step
-    tokens_per_batch: int = 8192
-    adversary: float = 0.0  # see `mlcore.training.sentiment_batches.loss`; a step takes more than twice as long
-    texts: int = 0  # use only so many of each set; 0 takes all
 
 
 SIZES = {
@@ -110,27 +80,6 @@ FURTHER = {
 }
 
 
-def dev_logits(model: Model, examples: Sequence[Encoded]) -> NDArray[np.float32]:
-    """Logits (N, 3) of whole texts, in order, computed in batches of like length."""
-    logits = np.zeros((len(examples), len(LABELS)), dtype=np.float32)
-    batches = bucket_batches(
-        [len(e.tokens) for e in examples], tokens_per_batch=16_384, max_rows=256, generator=np.random.default_rng(0)
-    )
-    with torch.inference_mode():
-        for indices in batches:
-            batch = to_batch([examples[i] for i in indices])
-            logits[indices] = model(batch["tokens"], batch["lengths"]).numpy()
-    return logits
-
-
-def _evaluate(dev: dict[str, list[Encoded]], model: nn.Module) -> dict[str, float]:
-    scores = {
-        name: score(dev_logits(model, rows), [row.example for row in rows])  # type: ignore[arg-type]
-        for name, rows in dev.items()
-    }
-    return scores | {"mean": sum(scores.values()) / len(scores)}
-
-
 def make_tokenizer(run: Run, size: Size, texts: Sequence[str]) -> WordTokenizer:
     """Train the vocabulary, or take the one of the run that is resumed."""
     path = run.folder / "tokenizer.model"
@@ -140,61 +89,6 @@ def make_tokenizer(run: Run, size: Size, texts: Sequence[str]) -> WordTokenizer:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(tokenizer.model)
     return tokenizer
-
-
-def pretrain(
-    run: Run, size: Size, settings: Settings, model: Model, tokenizer: WordTokenizer, texts: Sequence[str]
-) -> None:
-    """Teach the encoder English: both directions name their next token."""
-    order = np.random.default_rng(run.seed).permutation(len(texts))
-    stream = np.concatenate([encode(tokenizer, texts[i])[:-1] for i in order])
-    held_out = min(DEV_TOKENS, len(stream) // 10)
-    dev = torch.from_numpy(stream[: held_out - held_out % size.steps].reshape(-1, size.steps).astype(np.int64))
-    stream = stream[held_out:]
-    logger.info("language model: %d tokens, vocabulary of %d", len(stream), tokenizer.vocab_size)
-    language_model = BidirectionalLM(model, candidates=size.candidates)
-
-    def evaluate(module: nn.Module) -> dict[str, float]:
-        losses = [module.full_loss(rows) for rows in dev.split(32)]  # type: ignore[operator]
-        return {"minus_nats": -sum(losses) / len(losses)}
-
-    trainer = Trainer(
-        language_model,
-        settings=replace(settings, seed=run.seed),
-        batches=StreamBatches(stream, rows=size.rows, steps=size.steps, seed=run.seed),
-        loss=lambda module, tokens: module(tokens),
-        evaluate=evaluate,
-        monitor="minus_nats",
-        folder=run.folder / "pretrain",
-        progress=run.progress("pre-training"),
-    )
-    trainer.fit(resume=run.resume)
-    run.record("pretrain", trainer.state.seconds)
-
-
-def finetune(
-    run: Run, size: Size, model: Model, sources: list[tuple[float, list[Encoded]]], dev: dict[str, list[Encoded]]
-) -> Model:
-    """Teach the encoder to judge: the head alone first, then everything, the lower layers more slowly."""
-    settings = replace(size.finetune, seed=run.seed)
-    frozen = settings.steps // 30
-    lower = [*model.embedding.parameters(), *model.encoder.parameters()]
-    upper = [*model.attention.parameters(), *model.head.parameters()]
-    trainer = Trainer(
-        model,
-        settings=settings,
-        batches=ExampleBatches(sources, tokens_per_batch=size.tokens_per_batch, seed=run.seed),
-        loss=partial(loss, adversary=size.adversary),
-        evaluate=partial(_evaluate, dev),
-        monitor="mean",
-        folder=run.folder / "finetune",
-        groups=[(upper, 1.0, 0), (lower, 0.6, frozen)],
-        progress=run.progress("fine-tuning"),
-        keep_first=run.init is not None,
-    )
-    trainer.fit(resume=run.resume)
-    run.record("finetune", trainer.state.seconds)
-    return model
 
 
 def _limited(sources: list[Source], limit: int) -> list[Source]:
@@ -210,14 +104,7 @@ def _begin(run: Run, size: Size, texts: Sequence[str]) -> tuple[WordTokenizer, M
         return tokenizer, Model(Config(vocab_size=tokenizer.vocab_size, labels=LABELS, **size.model))  # type: ignore[arg-type]
     found = load_model(first)
     assert isinstance(found, Model)
-    return WordTokenizer(first.read("tokenizer.model")), _as(replace(found.config, temperature=1.0), found)
-
-
-def _as(config: Config, model: Model) -> Model:
-    """The same weights under other settings."""
-    other = Model(config)
-    other.load_state_dict(model.state_dict())
-    return other
+    return WordTokenizer(first.read("tokenizer.model")), with_config(replace(found.config, temperature=1.0), found)
 
 
 def _read(
@@ -227,9 +114,9 @@ def _read(
     torch.manual_seed(run.seed)  # for what the language model has beside the classifier
     # one pass over much text under-fits, so the language model drops little; the few labels want more
     light = replace(model.config, token_dropout=0.02, embed_dropout=0.1, dropout=0.1, weight_dropout=0.1)
-    reader = _as(light, model)
+    reader = with_config(light, model)
     pretrain(run, size, settings, reader, tokenizer, texts)
-    return _as(model.config, reader)
+    return with_config(model.config, reader)
 
 
 def train(run: Run) -> Path:
@@ -245,41 +132,10 @@ def train(run: Run) -> Path:
     dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
     encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]
     finetune(run, size, model, encoded, dev_encoded)
-    if (first := run.first_bundle()) is not None:
-        mix(model, load_model(first).state_dict(), dev_encoded)
+    first = run.first_bundle()
+    share = 1.0 if first is None else mix(model, load_model(first).state_dict(), dev_encoded)
     model = calibrate(model, dev_encoded)
-    return publish(run, model, tokenizer, sources, dev_encoded, adversary=size.adversary)
-
-
-def mix(model: Model, first: Mapping[str, Tensor], dev: dict[str, list[Encoded]]) -> float:
-    """Give a model the weights between those that it began with and its own which dev scores best; returns its share.
-
-    What a run forgets of what it began with comes back that way (Wortsman et al. 2022,
-    https://arxiv.org/abs/2109.01903).
-    """
-    own = {name: value.clone() for name, value in model.state_dict().items()}
-
-    def scored(share: float) -> float:
-        model.load_state_dict({name: first[name].lerp(value, share) for name, value in own.items()})
-        scores = _evaluate(dev, model.eval())
-        logger.info("%.1f of its own weights: %s", share, {name: round(score, 4) for name, score in scores.items()})
-        return scores["mean"]
-
-    best = max(SHARES, key=scored)
-    model.load_state_dict({name: first[name].lerp(value, best) for name, value in own.items()})
-    return best
-
-
-def calibrate(model: Model, dev: dict[str, list[Encoded]]) -> Model:
-    """The same weights with the temperature that makes dev probabilities honest (Guo et al. 2017)."""
-    logits = torch.from_numpy(np.concatenate([dev_logits(model, rows) for rows in dev.values()]))
-    examples = [row.example for rows in dev.values() for row in rows]
-    logits = masked_logits(logits, torch.tensor([e.binary for e in examples]))
-    targets = torch.tensor([e.target for e in examples])
-    grid = torch.linspace(0.5, 3.0, 126)
-    losses = [float(nn.functional.cross_entropy(logits / temperature, targets)) for temperature in grid]
-    temperature = float(grid[int(np.argmin(losses))])
-    return _as(replace(model.config, temperature=round(temperature, 3)), model).eval()
+    return publish(run, model, tokenizer, sources, dev_encoded, adversary=size.adversary, share=share)
 
 
 def publish(
@@ -290,8 +146,9 @@ def publish(
     dev: dict[str, list[Encoded]],
     *,
     adversary: float,
+    share: float,
 ) -> Path:
-    """Write the bundle, with scores measured on the weights that ship."""
+    """Write the bundle, with scores measured on the weights that ship; `share` of these are the run's own."""
     manifest = {
         "task": run.task,
         "variant": run.variant,
@@ -305,7 +162,7 @@ def publish(
     predictor = Predictor(draft)
     metrics = evaluation.measure(predictor, {name: [e.example for e in rows] for name, rows in dev.items()}, "dev")
     metrics["baseline"] = evaluation.baselines(sources, {name: [e.example for e in rows] for name, rows in dev.items()})
-    card = sentiment_card.render(run, predictor, metrics, sources, adversary=adversary)
+    card = sentiment_card.render(run, predictor, metrics, sources, adversary=adversary, share=share)
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
     finish(draft, run.out, model, extra=extra)
     return run.out
