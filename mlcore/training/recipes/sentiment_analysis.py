@@ -21,11 +21,7 @@ from mlcore.training import sentiment_evaluation as evaluation
 from mlcore.training.corpora import LABELS, NEGATIVE, POSITIVE, Example, Source
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
-from mlcore.training.sentiment_batches import (
-    Encoded,
-    encode_all,
-    to_batch,
-)
+from mlcore.training.sentiment_batches import Encoded, encode_all, loss, to_batch
 from mlcore.training.sentiment_stages import Size, calibrate, finetune, mix, pretrain, with_config
 from mlcore.training.trainer import Settings
 
@@ -36,6 +32,7 @@ LICENCE = (
     "terms and Financial PhraseBank (CC BY-NC-SA 3.0). See the card."
 )
 
+__all__ = ["evaluate", "loss", "table", "toy", "train"]
 
 SIZES = {
     "tiny": Size(
