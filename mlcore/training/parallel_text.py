@@ -22,6 +22,7 @@ NAMES_MARKED = 0.06  # of the words that both sides share
 # corpus -> terms, for the card
 TERMS: Mapping[str, str] = {
     "feedback": "corrections by the people of a server",
+    "own_captions": "COCO's captions (CC BY 4.0) and Flickr30k's (research), translated by the bundle before",
     "multi30k": "Elliott et al. 2016; research, non-commercial (Flickr30k's captions)",
     "tatoeba": "tatoeba.org, CC BY 2.0 FR",
     "news": "WMT's news test sets up to 2021; research",

@@ -141,15 +141,23 @@ def _counts(path: Path) -> dict[str, dict[str, int]]:
 
 
 class FeatureCache:
-    """Features of photos and of their mirror images, float16, computed once and kept on disk."""
+    """Features of photos, of their mirror images and of other views, float16, computed once and kept on disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def load(
-        self, photos: Sequence[Photo], side: int, encode: Callable[[NDArray[np.uint8]], NDArray[np.float32]], key: str
+        self,
+        photos: Sequence[Photo],
+        side: int,
+        encode: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+        key: str,
+        others: Sequence[Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = (),
     ) -> NDArray[np.float16]:
-        """(N, 2, P, F), memory-mapped; `encode` takes (B, 3, S, S); `key` names the encoder's weights."""
+        """(N, 2 + V, P, F), memory-mapped; `encode` takes (B, 3, S, S); `key` names the encoder's weights.
+
+        Each of the V `others` makes pixels of the same shape from those; `key` names them too.
+        """
         names = hashlib.sha256(f"{key} {side} {[photo.name for photo in photos]}".encode()).hexdigest()[:16]
         path = self.folder / f"features-{names}.npy"
         if not path.exists():
@@ -158,11 +166,12 @@ class FeatureCache:
             table: NDArray[np.float16] | None = None
             for start in range(0, len(photos), 32):
                 pixels = np.stack([photo.pixels(side) for photo in photos[start : start + 32]])
-                both = [encode(view) for view in (pixels, pixels[..., ::-1].copy())]
+                found = [encode(view) for view in (pixels, pixels[..., ::-1].copy())]
+                found += [encode(change(pixels)) for change in others]
                 if table is None:
-                    shape = (len(photos), 2, *both[0].shape[1:])
+                    shape = (len(photos), len(found), *found[0].shape[1:])
                     table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-                for view, values in enumerate(both):
+                for view, values in enumerate(found):
                     table[start : start + len(values), view] = values
             del table
             partial.rename(path)

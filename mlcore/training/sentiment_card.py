@@ -43,10 +43,6 @@ _ADVERSARY = (
     " Fine-tuned also on embeddings that were moved to where the loss is worst, by {adversary:g} of their length (Miyato et "
     "al. 2017, arXiv 1605.07725)."
 )
-_MIXED = (
-    "**Weights.** {share:g} of the run's own and {rest:g} of those that it began with, the share that scores best on dev "
-    "(Wortsman et al. 2022, arXiv 2109.01903)."
-)
 _SHORT_RUNS = """\
 Before the run of @3, on the language model that had read on, each about as long (dev accuracy or macro-recall, and nats):
 
@@ -99,7 +95,7 @@ def render(
         f"temperature ({config['temperature']}).",
         f"**Word weights.** Gradient x input. Taking the strongest word out moved the score the way its weight says in "
         f"{metrics['deletion_agreement'] * 100:.1f} % of 200 dev texts.",
-        *([_MIXED.format(share=share, rest=round(1 - share, 2))] if run.init else []),
+        *([cards.mixed(share)] if run.init else []),
         "## Learning curves",
         *_reading(run),
         "Fine-tuning (dev):",

@@ -1,16 +1,16 @@
-"""The stages of the sentiment recipe: reading as two language models, judging, mixing, calibration."""
+"""The stages of the sentiment recipe: reading as two language models, judging, calibration."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from mlcore.models.lstm_classifier import Config, Model
 from mlcore.text import WordTokenizer
@@ -24,7 +24,6 @@ from mlcore.training.trainer import Settings, Trainer
 
 logger = logging.getLogger(__name__)
 
-SHARES = (1.0, 0.7, 0.6, 0.5, 0.4, 0.3)  # of a run's own weights, beside those that it began with
 DEV_TOKENS = 40_000  # tokens held out of the unlabelled stream to watch the language model
 
 
@@ -57,7 +56,8 @@ def dev_logits(model: Model, examples: Sequence[Encoded]) -> NDArray[np.float32]
     return logits
 
 
-def _evaluate(dev: dict[str, list[Encoded]], model: nn.Module) -> dict[str, float]:
+def dev_scores(dev: dict[str, list[Encoded]], model: nn.Module) -> dict[str, float]:
+    """Score of each dev set, and their mean."""
     scores = {
         name: score(dev_logits(model, rows), [row.example for row in rows])  # type: ignore[arg-type]
         for name, rows in dev.items()
@@ -115,7 +115,7 @@ def finetune(
         settings=settings,
         batches=ExampleBatches(sources, tokens_per_batch=size.tokens_per_batch, seed=run.seed),
         loss=partial(loss, adversary=size.adversary),
-        evaluate=partial(_evaluate, dev),
+        evaluate=partial(dev_scores, dev),
         monitor="mean",
         folder=run.folder / "finetune",
         groups=[(upper, 1.0, 0), (lower, 0.6, frozen)],
@@ -125,25 +125,6 @@ def finetune(
     trainer.fit(resume=run.resume)
     run.record("finetune", trainer.state.seconds)
     return model
-
-
-def mix(model: Model, first: Mapping[str, Tensor], dev: dict[str, list[Encoded]]) -> float:
-    """Give a model the weights between those that it began with and its own which dev scores best; returns its share.
-
-    What a run forgets of what it began with comes back that way (Wortsman et al. 2022,
-    https://arxiv.org/abs/2109.01903).
-    """
-    own = {name: value.clone() for name, value in model.state_dict().items()}
-
-    def scored(share: float) -> float:
-        model.load_state_dict({name: first[name].lerp(value, share) for name, value in own.items()})
-        scores = _evaluate(dev, model.eval())
-        logger.info("%.1f of its own weights: %s", share, {name: round(score, 4) for name, score in scores.items()})
-        return scores["mean"]
-
-    best = max(SHARES, key=scored)
-    model.load_state_dict({name: first[name].lerp(value, best) for name, value in own.items()})
-    return best
 
 
 def calibrate(model: Model, dev: dict[str, list[Encoded]]) -> Model:

@@ -48,8 +48,8 @@ def logits(model: Model, photos: Sequence[Photo], labels: Labels) -> tuple[Array
             pixels = torch.from_numpy(np.stack([photo.pixels(model.config.image_size) for photo in part])).to(device)
             sets = torch.tensor([labels.number(photo) for photo in part], device=device)
             head, (decoder,) = model.judge(pixels, [sets])
-            heads.append(head.cpu().numpy())
-            decoders.append(decoder.cpu().numpy())
+            heads.append(head.float().cpu().numpy())
+            decoders.append(decoder.float().cpu().numpy())
     return np.concatenate(heads), np.concatenate(decoders)
 
 

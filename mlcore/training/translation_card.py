@@ -13,10 +13,17 @@ from mlcore.training.run import Run
 from mlcore.training.translation_evaluation import table
 
 _CURVE = ("mean", "multi30k_en_de", "multi30k_en_fr", "tatoeba_de_en")
+_NAMES = {name: name.replace("_", " ") for name in _CURVE}
 
 
-def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mapping[str, int]) -> str:
-    """The whole card, Markdown."""
+def render(
+    run: Run,
+    predictor: Predictor,
+    metrics: dict[str, Any],
+    pairs: Mapping[str, int],
+    mixing: tuple[float, Mapping[float, Mapping[str, float]]] | None,
+) -> str:
+    """The whole card, Markdown; `mixing` is what `mlcore.training.mixing.mix` returned, if the run went on."""
     config = predictor.bundle.config
     parameters = sum(p.numel() for p in predictor.model.parameters()) / 1e6
     parts = [
@@ -27,6 +34,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mappi
         f"{config['heads']} attention heads between them, {config['vocab_size']:,} shared pieces, tied embeddings; "
         "float16, but the matrices int8. A symbol before the source names the target language.",
         cards.made_by(run),
+        *([cards.mixed(mixing[0])] if mixing else []),
         "## Scores",
         table(metrics),
         f"Lower-cased BLEU of sacrebleu ({metrics['signature']}), chrF++ cased; of news sets the first 1,000 sentences. "
@@ -38,6 +46,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mappi
         "## Learning curves",
         "Greedy BLEU on the first 150 sentences of each dev set of everyday text.",
         *(f"{stage}:\n\n{_curve(run, stage)}" for stage in ("general", "short")),
+        *(_mixing(*mixing) if mixing else []),
         "## Data and terms",
         markdown_table(
             ["set", "pairs", "source and terms"],
@@ -54,6 +63,13 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], pairs: Mappi
     return "\n\n".join(parts) + "\n"
 
 
+def _mixing(share: float, scores: Mapping[float, Mapping[str, float]]) -> list[str]:
+    told = (
+        "Between the weights that the run began with and its own, greedy BLEU on the first 500 sentences of those sets:"
+    )
+    return ["## Weights between", told, cards.mixing_table(share, scores, _NAMES)]
+
+
 def _curve(run: Run, stage: str) -> str:
     rows = cards.learning_curve(run, stage, list(_CURVE))
-    return markdown_table(["step", "hours", *(name.replace("_", " ") for name in _CURVE)], rows)
+    return markdown_table(["step", "hours", *_NAMES.values()], rows)

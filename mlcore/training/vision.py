@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,22 +77,37 @@ def augmentation(side: int) -> Any:
 
 
 def encoder_features(
-    folder: Path, encoder: Encoder, photos: Sequence[Photo], reduce: Callable[[Tensor], Tensor] | None = None
+    folder: Path,
+    encoder: Encoder,
+    photos: Sequence[Photo],
+    reduce: Callable[[Tensor], Tensor] | None = None,
+    *,
+    augmented: int = 0,
 ) -> NDArray[np.float16]:
-    """Features of the encoder as it is now, of the photos and of their mirror images, kept under `folder`.
+    """Features of the encoder as it is now, kept under `folder`.
 
-    (N, 2, P, F), or (N, 2, ...) of what `reduce` makes of features (B, P, F).
+    (N, 2 + augmented, P, F), or (N, 2 + augmented, ...) of what `reduce` makes of features (B, P, F): of the photos, of
+    their mirror images, and of so many copies that `augmentation` changed, always in the same way.
     """
-    digest = hashlib.sha256(getattr(reduce, "__name__", "").encode())
+    digest = hashlib.sha256(f"{getattr(reduce, '__name__', '')}{augmented or ''}".encode())
     for value in encoder.state_dict().values():
         digest.update(value.numpy().tobytes())
+    side = encoder.config.image_size
 
     def encode(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
             features = encoder(torch.from_numpy(pixels)).float()
             return (reduce(features) if reduce else features).numpy()  # type: ignore[no-any-return]
 
-    return FeatureCache(folder / "features").load(photos, encoder.config.image_size, encode, digest.hexdigest())
+    def changed(pixels: NDArray[np.uint8], copy: int) -> NDArray[np.uint8]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(pixels[:, :, ::16, ::16].sum()) + copy)
+            images = [augment(image) for image in torch.from_numpy(pixels)]
+        return torch.stack(images).numpy()  # type: ignore[no-any-return]
+
+    cache = FeatureCache(folder / "features")
+    augment = augmentation(side) if augmented else None
+    return cache.load(photos, side, encode, digest.hexdigest(), [partial(changed, copy=i) for i in range(augmented)])
 
 
 def start_encoder(encoder: Encoder, data: Path) -> None:

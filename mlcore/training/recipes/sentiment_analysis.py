@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from mlcore.text import WordTokenizer
 from mlcore.training import corpora, sentiment_card
 from mlcore.training import sentiment_evaluation as evaluation
 from mlcore.training.corpora import LABELS, NEGATIVE, POSITIVE, Example, Source
+from mlcore.training.mixing import mix
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.sentiment_batches import Encoded, encode_all, loss, to_batch
-from mlcore.training.sentiment_stages import Size, calibrate, finetune, mix, pretrain, with_config
+from mlcore.training.sentiment_stages import Size, calibrate, dev_scores, finetune, pretrain, with_config
 from mlcore.training.trainer import Settings
 
 VERSION = 2
@@ -129,8 +131,9 @@ def train(run: Run) -> Path:
     dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
     encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]
     finetune(run, size, model, encoded, dev_encoded)
-    first = run.first_bundle()
-    share = 1.0 if first is None else mix(model, load_model(first).state_dict(), dev_encoded)
+    first, share = run.first_bundle(), 1.0
+    if first is not None:
+        share, _ = mix(model, load_model(first).state_dict(), partial(dev_scores, dev_encoded))
     model = calibrate(model, dev_encoded)
     return publish(run, model, tokenizer, sources, dev_encoded, adversary=size.adversary, share=share)
 

@@ -3,6 +3,9 @@
 1. `general`: all sets at their shares, both directions of every pair; small batches first.
 2. `short`: mostly what people type: captions, everyday sentences, dialogue.
 
+With `--init` the bundle first translates English captions, which both stages then read (`own_translations`), and the
+weights that ship lie between its own and the run's (`mixing`).
+
 Data: see `mlcore.training.parallel_text`.
 """
 
@@ -20,10 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from mlcore.models.attention_translator import Config, Model
-from mlcore.predictor import Predictor
+from mlcore.predictor import Predictor, load_model
 from mlcore.subwords import SubwordTokenizer
 from mlcore.training import translation_card
 from mlcore.training import translation_evaluation as evaluation
+from mlcore.training.mixing import mix
+from mlcore.training.own_translations import captions, own_pairs
 from mlcore.training.parallel_text import LANGUAGES, Pair, held_out, training_pairs
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
@@ -50,11 +55,12 @@ GENERAL: Mapping[str, float] = {
     **{"multi30k": 1.0, "tatoeba": 0.25, "news": 0.14, "bcontrast": 0.25, "xdailydialog": 0.1, "wmt15_sample": 0.08},
     **{"europarl": 0.1, "mlqe-pe": 0.1, "pud": 0.25, "xquad": 0.25, "tico19": 0.15, "pydocs": 0.05},
     "wiktionary_lexicon": 0.04,
+    "own_captions": 0.35,
     "feedback": 1.0,  # what people corrected on a server, where its export lies in the data folder
 }
 SHORT: Mapping[str, float] = {
     **{"multi30k": 1.0, "tatoeba": 0.25, "bcontrast": 0.25, "xdailydialog": 0.05, "news": 0.03, "pud": 0.1},
-    **{"xquad": 0.1, "europarl": 0.02, "wiktionary_lexicon": 0.01, "feedback": 1.0},
+    **{"xquad": 0.1, "europarl": 0.02, "wiktionary_lexicon": 0.01, "own_captions": 0.2, "feedback": 1.0},
 }
 
 
@@ -68,8 +74,10 @@ class Size:
     short: Settings
     growth: tuple[int, ...]  # tokens of a batch, epoch by epoch
     dev_sentences: int = 150  # of each direction, to choose the best evaluation
+    mixed_sentences: int = 500  # of each direction, to choose between weights
     pairs: int = 0  # use only so many of each set; 0 takes all
     captions: float = 1.0  # factor of Multi30k's share
+    own_captions: int = 0  # that the bundle a run goes on from translates itself, see `own_translations`
 
 
 SIZES = {
@@ -80,6 +88,7 @@ SIZES = {
         short=Settings(steps=4, max_lr=1e-3, evaluate_every=2),
         growth=(400,),
         dev_sentences=4,
+        mixed_sentences=4,
         pairs=60,
     ),
     "base": Size(
@@ -107,8 +116,11 @@ FURTHER = {
         short=Settings(steps=2_800, max_lr=4e-4, warmup=0.02, evaluate_every=500),
         growth=(2_000,),
         captions=2.0,
+        own_captions=80_000,
     ),
+    "tiny": replace(SIZES["tiny"], own_captions=12),
 }
+BEAM = 4  # of own translations
 
 
 def _size(run: Run) -> Size:
@@ -123,7 +135,11 @@ def _corpora(run: Run, size: Size) -> dict[str, list[Pair]]:
         without = held_out(run.data)
         with path.with_suffix(".part").open("w", encoding="utf-8") as file:
             for name in GENERAL:
-                for pair in training_pairs(run.data, name, seed=run.seed, limit=size.pairs, without=without):
+                if name == "own_captions":
+                    pairs = _own_captions(run, size, without)
+                else:
+                    pairs = training_pairs(run.data, name, seed=run.seed, limit=size.pairs, without=without)
+                for pair in pairs:
                     file.write(f"{name}\t{pair.language}\t{pair.english}\t{pair.other}\n")
         path.with_suffix(".part").replace(path)
     corpora: dict[str, list[Pair]] = {name: [] for name in GENERAL}
@@ -132,6 +148,17 @@ def _corpora(run: Run, size: Size) -> dict[str, list[Pair]]:
             name, language, english, other = line.rstrip("\n").split("\t")
             corpora[name].append(Pair(language, english, other))
     return corpora
+
+
+def _own_captions(run: Run, size: Size, without: frozenset[str]) -> list[Pair]:
+    """Captions with translations by the bundle that the run goes on from; none where it begins with nothing."""
+    first = run.first_bundle()
+    if first is None or not size.own_captions:
+        return []
+    texts = captions(run.data, number=size.own_captions, seed=run.seed, without=without)
+    model, tokenizer = load_model(first), SubwordTokenizer(first.read("tokenizer.model"))
+    assert isinstance(model, Model)
+    return list(own_pairs(model, tokenizer, texts, beam_size=BEAM))
 
 
 def _tokenizer(run: Run, size: Size, corpora: Mapping[str, Sequence[Pair]]) -> SubwordTokenizer:
@@ -195,6 +222,9 @@ def train(run: Run) -> Path:
     run.load_first(model)
     _stage(run, "general", size, model, tokenizer, corpora, GENERAL)
     _stage(run, "short", size, model, tokenizer, corpora, SHORT)
+    first = run.first_bundle()
+    quick = partial(evaluation.quick_scores, tokenizer=tokenizer, data=run.data, sentences=size.mixed_sentences)
+    mixing = None if first is None else mix(model, load_model(first).state_dict(), quick)  # type: ignore[arg-type]
     manifest = {
         "task": run.task,
         "variant": run.variant,
@@ -211,7 +241,9 @@ def train(run: Run) -> Path:
         for name, some in (("float32", model), ("stored", predictor.model))
     }
     metrics["baseline"] = evaluation.baseline(corpora, run.data, limit=size.pairs)
-    card = translation_card.render(run, predictor, metrics, {name: len(pairs) for name, pairs in corpora.items()})
+    card = translation_card.render(
+        run, predictor, metrics, {name: len(pairs) for name, pairs in corpora.items()}, mixing
+    )
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
     finish(draft, run.out, model, extra=extra, int8=INT8)
     return run.out
