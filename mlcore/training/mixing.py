@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+Mixing = tuple[float, Mapping[float, Mapping[str, float]]]  # the share that was taken, and the scores of all
 logger = logging.getLogger(__name__)
 
-SHARES = (1.0, 0.7, 0.6, 0.5, 0.4, 0.3)  # of a run's own weights
+SHARES = (1.0, 0.7, 0.6, 0.5, 0.4, 0.3, 0.0)  # of a run's own weights; with none it is as it began
 
 
 def mix(
@@ -18,11 +19,11 @@ def mix(
     evaluate: Callable[[nn.Module], Mapping[str, float]],
     *,
     monitor: str = "mean",
-) -> tuple[float, dict[float, dict[str, float]]]:
+) -> Mixing:
     """Give a model the weights between `first` and its own whose score `monitor` is best.
 
     Returns the share of its own weights, and the scores of all that were tried. What a run forgets of what it began
-    with comes back that way (Wortsman et al. 2022, https://arxiv.org/abs/2109.01903).
+    with comes back that way, also where the run alone ended worse than it began (Wortsman et al. 2022, https://arxiv.org/abs/2109.01903).
     """
     own = {name: value.clone() for name, value in model.state_dict().items()}
 

@@ -18,7 +18,7 @@ import torch
 from mlcore.models.attention_translator import Model
 from mlcore.subwords import SubwordTokenizer
 from mlcore.training.data import read_table
-from mlcore.training.parallel_text import Pair, normalised
+from mlcore.training.parallel_text import Pair, normalised, read_pairs
 from mlcore.training.process import has_fast_bfloat16
 from mlcore.training.translation import translate
 
@@ -33,8 +33,9 @@ def captions(data: Path, *, number: int, seed: int, without: frozenset[str]) -> 
     """So many English captions of COCO and Flickr30k, drawn at random, each photo's at most two.
 
     None of a photo of which one caption is `without` (normalised): what others wrote of a photo whose translations
-    are held out would tell of these.
+    are held out would tell of these. None of Multi30k's own sentences either: people translated these.
     """
+    known = {normalised(row[0]) for code in LANGUAGES for row in read_pairs(data, code, "train", "multi30k")}
     generator = np.random.default_rng(seed)
     found: list[str] = []
     for name in ("coco", "flickr30k"):
@@ -43,7 +44,7 @@ def captions(data: Path, *, number: int, seed: int, without: frozenset[str]) -> 
             texts = [row[2].strip() for row in rows]
             if any(normalised(text) in without for text in texts):
                 continue
-            fit = [text for text in texts if _fits(text)]
+            fit = [text for text in texts if _fits(text) and normalised(text) not in known]
             found += [fit[i] for i in generator.permutation(len(fit))[:2]]
     return [found[i] for i in generator.permutation(len(found))[:number]]
 

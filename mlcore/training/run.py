@@ -69,6 +69,14 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(own))
 
+    def check(self, name: str, digest: str) -> None:
+        """Note what else the run began with; InvalidInput where a resumed one began with something else."""
+        path = self.folder / f"{name}.digest"
+        if self.resume and path.exists() and path.read_text() != digest:
+            problem = f"The checkpoints in {self.folder} are of a run with another {name}. Leave --resume out."
+            raise InvalidInput("resume", problem)
+        path.write_text(digest)
+
     def first_bundle(self) -> Bundle | None:
         """The bundle that the run goes on from, if it does; InvalidInput where that is another task's."""
         if self.init is None:

@@ -9,6 +9,7 @@ from mlcore.metrics import markdown_table
 from mlcore.predictor import Predictor
 from mlcore.training import cards
 from mlcore.training.corpora import IMDB_DEV, Source
+from mlcore.training.mixing import Mixing
 from mlcore.training.run import Run
 from mlcore.training.sentiment_evaluation import table
 
@@ -52,18 +53,7 @@ Before the run of @3, on the language model that had read on, each about as long
 | adversary 0.3 | 70 | 1.4 | .886, 0.525 | .841, 0.583 | .445, 1.045 |
 | adversary 1.0 | 70 | 1.5 | .497, 0.687 | .516, 0.685 | .296, 1.088 |
 
-An adversary of a whole embedding leaves nothing to learn from, one of 0.3 learns little for its time: the run took 0.1.
-
-After the run, between the weights of @2 and its own (dev accuracy or macro-recall):
-
-| share of its own | IMDB | SST-2 | SemEval-2017 | mean |
-| --- | --- | --- | --- | --- |
-| 0 (@2) | .930 | .870 | .577 | .792 |
-| 0.3 | .932 | .884 | .573 | .796 |
-| 0.4, which ships | .930 | .889 | .572 | .797 |
-| 0.5 | .929 | .890 | .571 | .797 |
-| 0.7 | .929 | .884 | .570 | .794 |
-| 1 | .924 | .881 | .564 | .790 |"""
+An adversary of a whole embedding leaves nothing to learn from, one of 0.3 learns little for its time: the run took 0.1."""
 
 
 def render(
@@ -73,7 +63,7 @@ def render(
     sources: Sequence[Source],
     *,
     adversary: float,
-    share: float,
+    mixing: Mixing | None,
 ) -> str:
     """The whole card, Markdown."""
     parameters = sum(value.numel() for value in predictor.model.parameters())
@@ -95,12 +85,12 @@ def render(
         f"temperature ({config['temperature']}).",
         f"**Word weights.** Gradient x input. Taking the strongest word out moved the score the way its weight says in "
         f"{metrics['deletion_agreement'] * 100:.1f} % of 200 dev texts.",
-        *([cards.mixed(share)] if run.init else []),
+        *([cards.mixed(mixing[0])] if mixing else []),
         "## Learning curves",
         *_reading(run),
         "Fine-tuning (dev):",
         _curve(run, "finetune", ["imdb", "sst2", "semeval2017"]),
-        *(["## Short runs", _SHORT_RUNS] if run.init else []),
+        *(_mixing(mixing) if mixing else []),
         "## Twenty sentences of our own",
         _sentences(predictor),
         "## Identity terms",
@@ -121,6 +111,12 @@ def render(
         "macro-recall of .663 on these, .568 there.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _mixing(mixing: Mixing) -> list[str]:
+    told = "After this run, between the weights that it began with and its own (dev accuracy or macro-recall):"
+    names = {"imdb": "IMDB", "sst2": "SST-2", "semeval2017": "SemEval-2017", "mean": "mean"}
+    return ["## Short runs", _SHORT_RUNS, told, cards.mixing_table(mixing, names)]
 
 
 def _reading(run: Run) -> list[str]:

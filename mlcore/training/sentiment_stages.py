@@ -120,7 +120,6 @@ def finetune(
         folder=run.folder / "finetune",
         groups=[(upper, 1.0, 0), (lower, 0.6, frozen)],
         progress=run.progress("fine-tuning"),
-        keep_first=run.init is not None,
     )
     trainer.fit(resume=run.resume)
     run.record("finetune", trainer.state.seconds)

@@ -8,6 +8,7 @@ from typing import Any
 from mlcore.metrics import markdown_table
 from mlcore.predictor import Predictor
 from mlcore.training import cards
+from mlcore.training.mixing import Mixing
 from mlcore.training.parallel_text import TERMS
 from mlcore.training.run import Run
 from mlcore.training.translation_evaluation import table
@@ -21,7 +22,7 @@ def render(
     predictor: Predictor,
     metrics: dict[str, Any],
     pairs: Mapping[str, int],
-    mixing: tuple[float, Mapping[float, Mapping[str, float]]] | None,
+    mixing: Mixing | None,
 ) -> str:
     """The whole card, Markdown; `mixing` is what `mlcore.training.mixing.mix` returned, if the run went on."""
     config = predictor.bundle.config
@@ -46,7 +47,7 @@ def render(
         "## Learning curves",
         "Greedy BLEU on the first 150 sentences of each dev set of everyday text.",
         *(f"{stage}:\n\n{_curve(run, stage)}" for stage in ("general", "short")),
-        *(_mixing(*mixing) if mixing else []),
+        *(_mixing(mixing) if mixing else []),
         "## Data and terms",
         markdown_table(
             ["set", "pairs", "source and terms"],
@@ -63,11 +64,11 @@ def render(
     return "\n\n".join(parts) + "\n"
 
 
-def _mixing(share: float, scores: Mapping[float, Mapping[str, float]]) -> list[str]:
+def _mixing(mixing: Mixing) -> list[str]:
     told = (
         "Between the weights that the run began with and its own, greedy BLEU on the first 500 sentences of those sets:"
     )
-    return ["## Weights between", told, cards.mixing_table(share, scores, _NAMES)]
+    return ["## Weights between", told, cards.mixing_table(mixing, _NAMES)]
 
 
 def _curve(run: Run, stage: str) -> str:

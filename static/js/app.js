@@ -109,25 +109,40 @@ function refresh(form) {
   showApi(form);
 }
 
+// A double click and a key held down are one press: the first's request is answered long before the next comes.
+const ASKS = "[data-run], [data-example], [data-branch], [data-continue], [data-again], [data-keep-seed]";
+document.addEventListener("click", (event) => {
+  if (event.detail < 2 || !event.target.closest(ASKS)) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}, true);
+document.addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter" && event.target.closest(ASKS)) event.preventDefault();
+}, true);
+
 function setUpForm() {
   const form = one("#run");
   if (!form) return;
-  form.addEventListener("input", () => refresh(form));
-  // One press, one job; while its request is under way the button keeps the focus, which a disabled one would lose.
   const run = one("[data-run]", form);
+  form.addEventListener("input", () => {
+    run.removeAttribute("aria-disabled"); // what is changed meanwhile is another job
+    refresh(form);
+  });
+  // One press, one job; while its request is under way the button keeps the focus, which a disabled one would lose.
   form.addEventListener("submit", (event) => {
     if (event.submitter !== run || !run.hasAttribute("aria-disabled")) return;
     event.preventDefault();
     event.stopImmediatePropagation();
   }, true);
-  form.addEventListener("htmx:afterRequest", () => run.removeAttribute("aria-disabled"));
+  for (const name of ["htmx:afterRequest", "htmx:onLoadError"]) form.addEventListener(name, () => run.removeAttribute("aria-disabled"));
   form.addEventListener("htmx:beforeRequest", () => {
     run.setAttribute("aria-disabled", "true");
     for (const error of all(".error", form)) error.remove();
     for (const field of all("[aria-invalid]", form)) field.removeAttribute("aria-invalid");
   });
   document.addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && form.contains(document.activeElement)) form.requestSubmit(run);
+    const wanted = (event.ctrlKey || event.metaKey) && event.key === "Enter" && form.contains(document.activeElement);
+    if (wanted && !event.repeat) form.requestSubmit(run);
   });
   all("[data-example]").forEach((chip) => {
     chip.addEventListener("click", () => {

@@ -32,3 +32,11 @@ def test_a_run_that_forgot_nothing_keeps_its_own_weights() -> None:
     share, _ = mix(model, first, lambda module: {"mean": float(module.weight.detach().abs())})  # type: ignore[operator]
     assert share == 1.0
     torch.testing.assert_close(model.weight.detach(), own)
+
+
+def test_a_run_that_only_forgot_ends_as_it_began() -> None:
+    model = nn.Linear(1, 1)
+    first = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    share, _ = mix(model, first, lambda module: {"mean": -float(module.weight.detach().abs())})  # type: ignore[operator]
+    assert share == 0.0
+    assert model.weight.item() == 0.0

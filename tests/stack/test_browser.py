@@ -58,6 +58,15 @@ def test_a_press_makes_one_job_and_what_goes_wrong_is_said(stack: Stack, page: P
     expect(page.locator("#trouble")).to_be_hidden()
     assert len(sent) == 1
     assert page.evaluate("document.activeElement.hasAttribute('data-run')"), "the keyboard stays where it was"
+    sent.clear()
+    page.dblclick("[data-run]", delay=100)  # the first is answered before the second comes
+    page.keyboard.down("Enter")
+    for _ in range(3):
+        page.wait_for_timeout(100)
+        page.keyboard.down("Enter")  # as a key that is held down repeats
+    page.keyboard.up("Enter")
+    page.wait_for_timeout(200)
+    assert len(sent) == 2, "one for the double click, one for the key"
     page.fill("#text", "")
     page.click("[data-run]")
     expect(page.locator('[aria-invalid="true"]')).to_be_focused()

@@ -198,7 +198,6 @@ def _together(run: Run, size: Size, model: Model, labels: Labels, photos: list[P
         folder=run.folder / "together",
         groups=[(new, 1.0, 0), (late, 0.2, 0), (early, 0.2, int(0.9 * size.together.steps))],
         progress=run.progress("together"),
-        keep_first=run.init is not None,
     )
     trainer.fit(resume=run.resume)
     run.record("together", trainer.state.seconds)

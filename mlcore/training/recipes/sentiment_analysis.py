@@ -20,7 +20,7 @@ from mlcore.text import WordTokenizer
 from mlcore.training import corpora, sentiment_card
 from mlcore.training import sentiment_evaluation as evaluation
 from mlcore.training.corpora import LABELS, NEGATIVE, POSITIVE, Example, Source
-from mlcore.training.mixing import mix
+from mlcore.training.mixing import Mixing, mix
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.sentiment_batches import Encoded, encode_all, loss, to_batch
@@ -131,11 +131,10 @@ def train(run: Run) -> Path:
     dev_encoded = {name: encode_all(tokenizer, rows[: size.texts or None]) for name, rows in dev.items()}
     encoded = [(source.share, encode_all(tokenizer, source.examples)) for source in sources]
     finetune(run, size, model, encoded, dev_encoded)
-    first, share = run.first_bundle(), 1.0
-    if first is not None:
-        share, _ = mix(model, load_model(first).state_dict(), partial(dev_scores, dev_encoded))
+    first = run.first_bundle()
+    mixing = None if first is None else mix(model, load_model(first).state_dict(), partial(dev_scores, dev_encoded))
     model = calibrate(model, dev_encoded)
-    return publish(run, model, tokenizer, sources, dev_encoded, adversary=size.adversary, share=share)
+    return publish(run, model, tokenizer, sources, dev_encoded, adversary=size.adversary, mixing=mixing)
 
 
 def publish(
@@ -146,9 +145,9 @@ def publish(
     dev: dict[str, list[Encoded]],
     *,
     adversary: float,
-    share: float,
+    mixing: Mixing | None,
 ) -> Path:
-    """Write the bundle, with scores measured on the weights that ship; `share` of these are the run's own."""
+    """Write the bundle, with scores measured on the weights that ship."""
     manifest = {
         "task": run.task,
         "variant": run.variant,
@@ -162,7 +161,7 @@ def publish(
     predictor = Predictor(draft)
     metrics = evaluation.measure(predictor, {name: [e.example for e in rows] for name, rows in dev.items()}, "dev")
     metrics["baseline"] = evaluation.baselines(sources, {name: [e.example for e in rows] for name, rows in dev.items()})
-    card = sentiment_card.render(run, predictor, metrics, sources, adversary=adversary, share=share)
+    card = sentiment_card.render(run, predictor, metrics, sources, adversary=adversary, mixing=mixing)
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
     finish(draft, run.out, model, extra=extra)
     return run.out

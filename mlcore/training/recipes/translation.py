@@ -6,13 +6,14 @@
 With `--init` the bundle first translates English captions, which both stages then read (`own_translations`), and the
 weights that ship lie between its own and the run's (`mixing`).
 
-Data: see `mlcore.training.parallel_text`.
+Data: see `mlcore.training.parallel_text`; `captions_extra/` (`mlcore.training.photos`), where it lies there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -158,7 +159,10 @@ def _own_captions(run: Run, size: Size, without: frozenset[str]) -> list[Pair]:
     texts = captions(run.data, number=size.own_captions, seed=run.seed, without=without)
     model, tokenizer = load_model(first), SubwordTokenizer(first.read("tokenizer.model"))
     assert isinstance(model, Model)
-    return list(own_pairs(model, tokenizer, texts, beam_size=BEAM))
+    began = time.monotonic()
+    pairs = list(own_pairs(model, tokenizer, texts, beam_size=BEAM))
+    run.record("own captions", time.monotonic() - began)
+    return pairs
 
 
 def _tokenizer(run: Run, size: Size, corpora: Mapping[str, Sequence[Pair]]) -> SubwordTokenizer:
@@ -205,7 +209,7 @@ def _stage(
         monitor="mean",
         folder=run.folder / name,
         progress=run.progress(name),
-        keep_first=run.init is not None,
+        keep_first=name == "short",
     )
     trainer.fit(resume=run.resume)
     run.record(name, trainer.state.seconds)
