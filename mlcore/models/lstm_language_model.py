@@ -29,6 +29,7 @@ class Config:
     embed_dim: int = 400
     hidden_dim: int = 768
     num_layers: int = 2
+    residual: bool = False  # layers between the first and the last are added to what they read
     token_dropout: float = 0.02  # whole tokens, a mask a batch row
     embed_dropout: float = 0.1
     dropout: float = 0.15  # between layers and on the last one's output
@@ -59,6 +60,7 @@ class Model(nn.Module):
             dropout=config.dropout,
             weight_dropout=config.weight_dropout,
             output_dim=config.embed_dim,
+            residual=config.residual,
         )
         self.dropout = LockedDropout(config.dropout)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))

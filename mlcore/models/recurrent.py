@@ -102,13 +102,19 @@ class WeightDropLSTM(nn.Module):
         dropout: float,
         weight_dropout: float,
         output_dim: int = 0,
+        residual: bool = False,
     ) -> None:
-        """The last layer has `output_dim` units where that is given."""
+        """The last layer has `output_dim` units where that is given.
+
+        With `residual`, a layer as wide as what it reads is added to that, times a number that is learned and begins
+        at zero (ReZero, Bachlechner et al. 2021, https://arxiv.org/abs/2003.04887): a model may grow such layers late.
+        """
         super().__init__()
         sizes = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim or hidden_dim]
         self.layers = nn.ModuleList(LSTM(size, following) for size, following in itertools.pairwise(sizes))
         self.dropout = LockedDropout(dropout)
         self.weight_dropout = weight_dropout
+        self.scales = nn.Parameter(torch.zeros(num_layers)) if residual else None
 
     def forward(
         self, x: Tensor, state: list[tuple[Tensor, Tensor]] | None = None
@@ -118,7 +124,8 @@ class WeightDropLSTM(nn.Module):
         for i, layer in enumerate(self.layers):
             if i:
                 x = self.dropout(x)
-            x, new_state = self._run(layer, x, state[i] if state else None)  # (B, T, H)
+            found, new_state = self._run(layer, x, state[i] if state else None)  # (B, T, H)
+            x = found if self.scales is None or found.shape != x.shape else x + self.scales[i] * found
             states.append(new_state)
         return x, states
 

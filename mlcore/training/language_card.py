@@ -34,7 +34,7 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], *, candidate
         "Writes a text on, in one of eleven voices.",
         f"**Model.** {config['num_layers']} LSTM layers ({config['hidden_dim']} wide, the last {config['embed_dim']}), "
         f"{config['vocab_size']:,} pieces, tied embedding, {parameters:.1f} M parameters; a vector for each voice is added to "
-        f"every token's; float16. Trained with {_dropouts(config)}{_sampled(candidates)}.{_cached(config)}",
+        f"every token's; {_stored(config, metrics)}. Trained with {_dropouts(config)}{_sampled(candidates)}.{_cached(config)}",
         cards.made_by(run),
         "## Scores",
         table(metrics),
@@ -62,6 +62,16 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], *, candidate
         "English only.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _stored(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    if "rounding" not in metrics:
+        return "float16"
+    bits = metrics["rounding"]
+    return (
+        f"the layers between the first and the last are added to what they read; matrices are int8 (samples of the held-out "
+        f"texts cost {bits['stored']:.4f} bits a character, {bits['float32']:.4f} in float32)"
+    )
 
 
 def _dropouts(config: Mapping[str, Any]) -> str:

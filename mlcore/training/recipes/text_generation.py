@@ -1,6 +1,7 @@
 """text-generation/voices: an AWD-LSTM over eleven voices; and a character-level yardstick on tinyshakespeare.
 
-`--variant voices` (default) trains what ships. `--variant shakespeare` trains the same module on the characters of
+`--variant voices` (default) trains what ships; with `--init` a bundle learns on, with `--size large` after it has grown
+by two layers (`growing`). `--variant shakespeare` trains the same module on the characters of
 tinyshakespeare alone, to be compared with published figures; it does not ship. `--variant <voice>` with `--init`
 fine-tunes on one voice. Data: see `mlcore.training.voices`.
 """
@@ -22,11 +23,12 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidInput
 from mlcore.models.lstm_language_model import Config, Model
-from mlcore.predictor import Predictor
+from mlcore.predictor import Predictor, load_model
 from mlcore.subwords import TextTokenizer
 from mlcore.tasks.text_generation import VOICES
 from mlcore.training import language_card
 from mlcore.training import language_evaluation as evaluation
+from mlcore.training.growing import grow
 from mlcore.training.publish import finish, write_bundle
 from mlcore.training.run import Run
 from mlcore.training.trainer import Settings, Trainer
@@ -57,6 +59,7 @@ class Size:
     pieces: int = 20_000  # characters of a book that are read in one go; 0 reads whole books
     dev_characters: int = 40_000  # of each voice, to choose the best evaluation
     characters: int = 0  # use only so many of each voice; 0 takes all
+    int8: bool = False  # large matrices are stored so
 
 
 _QUIET: dict[str, Any] = {"token_dropout": 0.0, "embed_dropout": 0.0, "dropout": 0.0, "weight_dropout": 0.0}
@@ -123,6 +126,15 @@ FURTHER = {
         settings=Settings(steps=14_000, max_lr=2e-3, warmup=0.025, final_lr=0.01, evaluate_every=1_000),
         steps=(56, 64, 72),
     ),
+    # a bundle of `base` with two more layers
+    "large": replace(
+        SIZES["base"],
+        model={**_QUIET, "num_layers": 4, "residual": True, "dropout": 0.1},
+        settings=Settings(steps=12_000, max_lr=1.5e-3, warmup=0.025, final_lr=0.01, evaluate_every=1_000),
+        steps=(56, 64, 72),
+        int8=True,
+    ),
+    "tiny": replace(SIZES["tiny"], model={**SIZES["tiny"].model, "num_layers": 3, "residual": True}, int8=True),
 }
 # One voice (`--variant sherlock --init ...`): a few readings of a megabyte or two.
 ONE_VOICE = Settings(steps=700, max_lr=3e-4, warmup=0.05, evaluate_every=100)
@@ -202,7 +214,9 @@ def train(run: Run) -> Path:
     )
     torch.manual_seed(run.seed)
     model = Model(Config(vocab_size=tokenizer.vocab_size, voices=_voices(run), **size.model))
-    run.load_first(model)
+    first = run.first_bundle()
+    if first is None or not grow(model, load_model(first)):
+        run.load_first(model)
     version = run.version(VERSION)
     halved = _voices(run).index(HALVED) if HALVED in _voices(run) and run.variant != HALVED else None
     batches = StreamBatches(books, rows=size.rows, seed=[run.seed, version], steps=size.steps, halved=halved)
@@ -233,9 +247,17 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
     }
     model.config = replace(model.config, cache_size=size.cache_size)
     files = {"tokenizer.model": tokenizer.model}
-    draft = write_bundle(run.folder / "draft", model, manifest=manifest, files=files)
+    int8 = [name for name, value in model.state_dict().items() if value.dim() == 2 and name != "voices.weight"]
+    int8 = int8 if size.int8 else []
+    draft = write_bundle(run.folder / "draft", model, manifest=manifest, files=files, int8=int8)
     predictor = Predictor(draft)
     metrics = evaluation.measure(predictor, run.data, limit=size.characters)
+    if int8:
+        held = _held(run, size)
+        metrics["rounding"] = {
+            name: round(evaluation.quick_scores(some, tokenizer=tokenizer, held=held)["bits"], 4)  # type: ignore[arg-type]
+            for name, some in (("float32", model), ("stored", predictor.model))
+        }
     if run.variant == YARDSTICK:
         (run.folder / "metrics.json").write_text(json.dumps(metrics))
         write_bundle(run.out, model, manifest=manifest, files={**files, "metrics.json": json.dumps(metrics).encode()})
@@ -250,7 +272,7 @@ def _publish(run: Run, size: Size, model: Model, tokenizer: TextTokenizer) -> Pa
         metrics["shakespeare"] = known["shakespeare"]
     card = language_card.render(run, predictor, metrics, candidates=size.candidates)
     extra = {"metrics.json": json.dumps(metrics, indent=1).encode(), "card.md": card.encode()}
-    finish(draft, run.out, model, extra=extra)
+    finish(draft, run.out, model, extra=extra, int8=int8)
     return run.out
 
 
