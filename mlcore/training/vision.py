@@ -106,7 +106,7 @@ def encoder_features(
         return torch.stack(images).numpy()  # type: ignore[no-any-return]
 
     cache = FeatureCache(folder / "features")
-    augment = augmentation(side) if augmented else None
+    augment: Any = augmentation(side) if augmented else None
     return cache.load(photos, side, encode, digest.hexdigest(), [partial(changed, copy=i) for i in range(augmented)])
 
 
