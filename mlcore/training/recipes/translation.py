@@ -117,11 +117,11 @@ FURTHER = {
         short=Settings(steps=2_800, max_lr=4e-4, warmup=0.02, evaluate_every=500),
         growth=(2_000,),
         captions=2.0,
-        own_captions=80_000,
+        own_captions=60_000,
     ),
     "tiny": replace(SIZES["tiny"], own_captions=12),
 }
-BEAM = 4  # of own translations
+BEAM = 2  # of own translations
 
 
 def _size(run: Run) -> Size:
