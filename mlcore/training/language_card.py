@@ -65,12 +65,13 @@ def render(run: Run, predictor: Predictor, metrics: dict[str, Any], *, candidate
 
 
 def _stored(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    added = "the layers between the first and the last are added to what they read; " if config.get("residual") else ""
     if "rounding" not in metrics:
-        return "float16"
+        return f"{added}float16"
     bits = metrics["rounding"]
     return (
-        f"the layers between the first and the last are added to what they read; matrices are int8 (samples of the held-out "
-        f"texts cost {bits['stored']:.4f} bits a character, {bits['float32']:.4f} in float32)"
+        f"{added}matrices are int8 (samples of the held-out texts cost {bits['stored']:.4f} bits a character, "
+        f"{bits['float32']:.4f} in float32)"
     )
 
 

@@ -17,10 +17,8 @@ def mix(
     model: nn.Module,
     first: Mapping[str, Tensor],
     evaluate: Callable[[nn.Module], Mapping[str, float]],
-    *,
-    monitor: str = "mean",
 ) -> Mixing:
-    """Give a model the weights between `first` and its own whose score `monitor` is best.
+    """Give a model the weights between `first` and its own whose score `mean` is best.
 
     Returns the share of its own weights, and the scores of all that were tried. What a run forgets of what it began
     with comes back that way, also where the run alone ended worse than it began (Wortsman et al. 2022, https://arxiv.org/abs/2109.01903).
@@ -35,6 +33,6 @@ def mix(
         take(share)
         scores[share] = {name: round(value, 4) for name, value in evaluate(model.eval()).items()}
         logger.info("%.1f of its own weights: %s", share, scores[share])
-    best = max(SHARES, key=lambda share: scores[share][monitor])
+    best = max(SHARES, key=lambda share: scores[share]["mean"])
     take(best)
     return best, scores

@@ -196,6 +196,19 @@ def test_a_run_goes_on_from_the_weights_of_a_bundle(tiny_bundles: dict[str, Bund
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_a_run_is_resumed_with_what_else_it_began_with_only(
+    tiny_bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path))
+    run = _run(tiny_bundles["translation"], "translation")
+    run.begin()
+    run.check("encoder", "one")
+    replace(run, resume=True).check("encoder", "one")
+    with pytest.raises(InvalidInput, match="another encoder"):
+        replace(run, resume=True).check("encoder", "other")
+    run.check("encoder", "other")
+
+
 def test_a_run_takes_up_its_own_checkpoints_only(
     tiny_bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
