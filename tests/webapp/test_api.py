@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from webapp.api import streams
 from webapp.jobs.models import Batch, Job, Status, Worker
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
@@ -217,6 +218,16 @@ def test_no_model_is_503(post_json: Post, version: Any) -> None:
     response = post_json(JOBS, body())
     assert response.status_code == 503
     assert "sentiment-analysis/en@1" in error(response)["message"]
+
+
+def test_a_job_that_is_erased_while_its_sender_waits(post_json: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait_for(pk: uuid.UUID, seconds: float) -> None:
+        await Job.objects.filter(pk=pk).adelete()
+
+    monkeypatch.setattr(streams, "wait_for", wait_for)
+    gone = post_json(JOBS, body(), Prefer="wait=5")
+    assert gone.status_code == 404
+    assert "nothing here" in error(gone)["message"]
 
 
 def test_cancel_and_erase(post_json: Post, client: Client) -> None:

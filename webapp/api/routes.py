@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.core import signing
 from django.db.models import Q
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import Http404, HttpRequest, StreamingHttpResponse
 from ninja import Header, NinjaAPI, Query
 
 from mlcore import task as tasks
@@ -72,7 +72,10 @@ def _create(request: HttpRequest, payload: JobIn, key: str | None) -> tuple[UUID
 
 
 def _read(pk: UUID, notices: list[str]) -> tuple[Job, dict[str, Any]]:
-    job = Job.objects.select_related("content", "version").get(pk=pk)
+    """A job as it stands now; Http404 where it was erased meanwhile."""
+    job = Job.objects.select_related("content", "version").filter(pk=pk).first()
+    if job is None:
+        raise Http404
     return job, job_json(job, notices=notices)
 
 
@@ -109,7 +112,7 @@ async def _result(pk: UUID) -> dict[str, Any] | None:
     while True:
         try:
             job, shown = await asked(_read)(pk, [])
-        except Job.DoesNotExist:
+        except Http404:
             return None
         brought = job.status != Status.CANCELLED or job.started_at is None or shown["output"] is not None
         if brought or not tasks.get(job.task).streams or time.monotonic() > end:
