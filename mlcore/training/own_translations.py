@@ -20,13 +20,14 @@ from mlcore.subwords import SubwordTokenizer
 from mlcore.training.data import read_table
 from mlcore.training.parallel_text import Pair, normalised, read_pairs
 from mlcore.training.process import has_fast_bfloat16
-from mlcore.training.translation import translate
+from mlcore.training.translation import scored_translations
 
 logger = logging.getLogger(__name__)
 
 LANGUAGES = ("de", "fr")  # those of Multi30k
 SHORTEST, LONGEST = 5, 30  # words of a caption
 RATIO = 2.0  # of lengths that a pair may have
+SUREST = 0.5  # of the translations into a language are kept: the others are wrong in a noun more often
 
 
 def captions(data: Path, *, number: int, seed: int, without: frozenset[str]) -> list[str]:
@@ -55,17 +56,22 @@ def _fits(text: str) -> bool:
 
 
 def own_pairs(model: Model, tokenizer: SubwordTokenizer, texts: Sequence[str], *, beam_size: int) -> Iterator[Pair]:
-    """English texts, half of them in each language, with what the model makes of them; odd lengths left out."""
+    """English texts, half of them in each language, with what the model makes of them.
+
+    Of each language those it is surest of, by log-probability a token; and none of odd length.
+    """
     model.eval()
     share = -(-len(texts) // len(LANGUAGES))
     for number, language in enumerate(LANGUAGES):
         part = texts[number * share : (number + 1) * share]
+        answers: list[tuple[str, float]] = []
         for start in range(0, len(part), 2_048):
             asked = part[start : start + 2_048]
             with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
-                answers = translate(model, tokenizer, asked, "en", language, beam_size=beam_size)
-            logger.info("%d of %d captions in %s", start + len(asked), len(part), language)
-            for english, other in zip(asked, answers, strict=True):
-                counts = len(english.split()), len(other.split())
-                if max(counts) <= RATIO * min(counts):
-                    yield Pair(language, english, other)
+                answers += scored_translations(model, tokenizer, asked, "en", language, beam_size=beam_size)
+            logger.info("%d of %d captions in %s", len(answers), len(part), language)
+        least = float(np.quantile([score for _, score in answers], 1 - SUREST)) if answers else 0.0
+        for english, (other, score) in zip(part, answers, strict=True):
+            counts = len(english.split()), len(other.split())
+            if score >= least and max(counts) <= RATIO * min(counts):
+                yield Pair(language, english, other)

@@ -119,10 +119,18 @@ def translate(
     model: Model, tokenizer: SubwordTokenizer, texts: Sequence[str], source: str, target: str, *, beam_size: int = 1
 ) -> list[str]:
     """Translations of sentences, marks put in and taken out; what the task does without its splitting."""
+    return [text for text, _ in scored_translations(model, tokenizer, texts, source, target, beam_size=beam_size)]
+
+
+def scored_translations(
+    model: Model, tokenizer: SubwordTokenizer, texts: Sequence[str], source: str, target: str, *, beam_size: int
+) -> list[tuple[str, float]]:
+    """As `translate`, each translation with its log-probability a token."""
     protected = [protect(text, source, target) for text in texts]
     symbol = tokenizer.language_id(target)
     rows = [[symbol, *ids[:240], tokenizer.eos_id] for ids in tokenizer.encode_all([p.text for p in protected])]
-    answers = [""] * len(rows)
+    answers = [("", 0.0)] * len(rows)
+    penalty = model.config.length_penalty
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     with torch.inference_mode():
         for start in range(0, len(order), 64):
@@ -130,5 +138,7 @@ def translate(
             lengths = torch.tensor([len(rows[i]) for i in chosen])
             found = model.translate(pad([rows[i] for i in chosen]), lengths, beam_size=beam_size)
             for i, hypotheses in zip(chosen, found, strict=True):
-                answers[i] = protected[i].restore(tokenizer.decode(hypotheses[0].tokens))
+                best = hypotheses[0]
+                mean = best.score * max(1, len(best.tokens)) ** (penalty - 1)
+                answers[i] = protected[i].restore(tokenizer.decode(best.tokens)), mean
     return answers

@@ -50,23 +50,25 @@ def test_no_caption_of_a_photo_that_is_held_out_is_taken(data: Path) -> None:
     assert all("dog" in text for text in found)
 
 
-def test_translations_of_odd_length_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_surest_translations_are_kept_and_none_of_odd_length(monkeypatch: pytest.MonkeyPatch) -> None:
     class Model:
         def eval(self) -> None: ...
 
     asked: list[tuple[str, str]] = []
+    sureness = {"dog": -0.1, "cat": -0.2, "cow": -0.3, "hen": -0.4}
 
-    def translate(*args: Any, beam_size: int) -> list[str]:
+    def scored_translations(*args: Any, beam_size: int) -> list[tuple[str, float]]:
         texts, source, target = args[2:]
         asked.extend((target, text) for text in texts)
         assert (source, beam_size) == ("en", 3)
-        return [text.upper() if "dog" in text else "x" for text in texts]
+        return [("x" if "cat" in text else text.upper(), sureness[text.split()[1]]) for text in texts]
 
-    monkeypatch.setattr(own_translations, "translate", translate)
-    texts = ["A dog runs there.", "A cat sleeps there.", "The dog sleeps there."]
+    monkeypatch.setattr(own_translations, "scored_translations", scored_translations)
+    texts = [f"A {animal} sleeps there." for animal in ("hen", "dog", "cow", "cat", "hen", "cow", "dog")]
     pairs = list(own_pairs(Model(), None, texts, beam_size=3))  # type: ignore[arg-type]
-    assert asked == [("de", texts[0]), ("de", texts[1]), ("fr", texts[2])]
+    assert asked == [("de", text) for text in texts[:4]] + [("fr", text) for text in texts[4:]]
     assert [(pair.language, pair.english, pair.other) for pair in pairs] == [
-        ("de", texts[0], texts[0].upper()),
-        ("fr", texts[2], texts[2].upper()),
+        ("de", texts[1], texts[1].upper()),  # of the surer half the cat's has a single word
+        ("fr", texts[5], texts[5].upper()),
+        ("fr", texts[6], texts[6].upper()),
     ]
