@@ -4,8 +4,8 @@ Layout: `flickr8k/{train-*,val,extra}.tar` of ID.webp (224 x 224, squashed) and
 `flickr8k/captions.{train,val,extra}.tsv.gz` (image, number, caption; Hodosh et al. 2013, JAIR 47);
 `captions_extra/coco.tar` with `coco.captions.tsv.gz`, and `captions_extra/{coco,flickr30k}_text_only.tsv.gz`, captions
 without photos (Lin et al. 2014, Young et al. 2014); `coco80/train-*.tar`, `coco80/tags.train.tsv.gz`,
-`coco80/classes.txt`, and `flickr8k/tags.{train,val,extra}.tsv.gz` (image, tag:count,...), `flickr8k/tag_classes.tsv`;
-`pretrained/efficientnet_lite2_*.safetensors`, the encoder's start.
+`coco80/captions.train.tsv.gz`, `coco80/classes.txt`, and `flickr8k/tags.{train,val,extra}.tsv.gz` (image,
+tag:count,...), `flickr8k/tag_classes.tsv`; `pretrained/efficientnet_lite2_*.safetensors`, the encoder's start.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def captioned(data: Path, split: str) -> list[Photo]:
             (sorted(flickr.glob("train-*.tar")), flickr / "captions.train.tsv.gz"),
             ([flickr / "extra.tar"], flickr / "captions.extra.tsv.gz"),
             ([data / "captions_extra" / "coco.tar"], data / "captions_extra" / "coco.captions.tsv.gz"),
+            (sorted((data / "coco80").glob("train-*.tar")), data / "coco80" / "captions.train.tsv.gz"),
         ]
     else:
         sources = [([flickr / f"{split}.tar"], flickr / f"captions.{split}.tsv.gz")]
