@@ -3,8 +3,8 @@
 1. `general`: all sets at their shares, both directions of every pair; small batches first.
 2. `short`: mostly what people type: captions, everyday sentences, dialogue.
 
-With `--init` the bundle first translates English captions; both stages read the surest half (`own_translations`), and the
-weights that ship lie between its own and the run's (`mixing`).
+With `--init` the bundle first translates English captions; both stages read the surest half (`own_translations`), and
+the weights that ship lie between its own and the run's (`mixing`).
 
 Data: see `mlcore.training.parallel_text`; `captions_extra/` (`mlcore.training.photos`), where it lies there.
 """
