@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 LANGUAGES = ("de", "fr")  # those of Multi30k
 SHORTEST, LONGEST = 5, 30  # words of a caption
 RATIO = 2.0  # of lengths that a pair may have
-SUREST = 0.5  # of the translations into a language are kept: the others are wrong in a noun more often
+SUREST = 0.5  # share of the translations into a language that are kept
 
 
 def captions(data: Path, *, number: int, seed: int, without: frozenset[str]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlcore.decoding import length_factor
 from mlcore.models.attention_translator import Model
 from mlcore.placeholders import protect
 from mlcore.subwords import SubwordTokenizer
@@ -125,12 +126,11 @@ def translate(
 def scored_translations(
     model: Model, tokenizer: SubwordTokenizer, texts: Sequence[str], source: str, target: str, *, beam_size: int
 ) -> list[tuple[str, float]]:
-    """As `translate`, each translation with its log-probability a token."""
+    """As `translate`, each with its log-probability a token, the search's reward for coverage included."""
     protected = [protect(text, source, target) for text in texts]
     symbol = tokenizer.language_id(target)
     rows = [[symbol, *ids[:240], tokenizer.eos_id] for ids in tokenizer.encode_all([p.text for p in protected])]
     answers = [("", 0.0)] * len(rows)
-    penalty = model.config.length_penalty
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     with torch.inference_mode():
         for start in range(0, len(order), 64):
@@ -139,6 +139,7 @@ def scored_translations(
             found = model.translate(pad([rows[i] for i in chosen]), lengths, beam_size=beam_size)
             for i, hypotheses in zip(chosen, found, strict=True):
                 best = hypotheses[0]
-                mean = best.score * max(1, len(best.tokens)) ** (penalty - 1)
+                length = len(best.tokens) + 1  # with eos
+                mean = best.score * length_factor(length, model.config.length_penalty) / length
                 answers[i] = protected[i].restore(tokenizer.decode(best.tokens)), mean
     return answers

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mlcore import languages, task
 from mlcore.bundle import Bundle
 from mlcore.engine import Final, Partial
 from mlcore.errors import InvalidInput
 from mlcore.predictor import Predictor, close
+from mlcore.subwords import SubwordTokenizer
 from mlcore.task import Product
+from mlcore.training.translation import pad, scored_translations, translation_loss
 from tests.translator import KNOWN, make_translator
 
 SPEC = task.get("translation")
@@ -27,6 +31,21 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 def answer(predictor: Predictor, text: str, **options: Any) -> dict[str, Any]:
     (found,) = predictor.predict([{"text": text}], {"source": "de", "target": "en", **options})
     return found["output"] if "output" in found else found["error"]
+
+
+def test_a_translation_is_scored_by_its_log_probability_a_token(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = predictor.model, SubwordTokenizer(predictor.bundle.read("tokenizer.model"))
+    monkeypatch.setattr(model, "config", replace(model.config, coverage_penalty=0.0))
+    german = KNOWN[0][0]
+    ((text, score),) = scored_translations(model, tokenizer, [german], "de", "en", beam_size=1)
+    symbol, eos = tokenizer.language_id("en"), tokenizer.eos_id
+    source, target = (pad([[symbol, *tokenizer.encode(side), eos]]) for side in (german, text))
+    batch = {"source": source, "lengths": (source != 0).sum(dim=1), "target": target}
+    with torch.inference_mode():
+        loss = translation_loss(model, batch, label_smoothing=0.0)
+    assert score == pytest.approx(-float(loss), rel=1e-3)
 
 
 def test_what_it_learned_comes_out_with_words_in_their_places(predictor: Predictor) -> None:

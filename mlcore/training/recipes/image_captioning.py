@@ -12,9 +12,10 @@ the shipped image-tagging/en as that is now, and on copies of the photos that ar
 decoder that ships lies between the bundle's and the run's (`mixing`).
 
 `base` leaves 3 and 4 out: the encoder of the tagger knows these photos' words already, and 500 steps of 3 (45 minutes
-of two cores) scored less than the frozen encoder had (CIDEr .553 against .577 on 500 dev photos). `words` ends when two
-evaluations were no better, here after five epochs. `reward` needs the pushed policy to be the one that was drawn from,
-without dropout and over the same tokens; where it was not, CIDEr fell.
+of two cores) scored less than the frozen encoder had (CIDEr .553 against .577 on 500 dev photos). `words` ends when
+two evaluations were no better, here after five epochs (with `--init` it takes all its steps). `reward` needs the
+pushed policy to be the one that was drawn from, without dropout and over the same tokens; where it was not, CIDEr
+fell.
 
 Data: see `mlcore.training.photos`. The encoder starts from that of the shipped image-tagging/en, which knows the words
 that captions use; it began as google's EfficientNet-Lite2 (Apache-2.0, from the PyPI package
