@@ -15,7 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ INT8 = (
     *(f"{lstm}.weight_{kind}_l0" for lstm in _LSTMS for kind in ("ih", "hh")),
     *(f"decoder.{name}.weight" for name in ("query", "key", "value", "first", "out")),
 )
-# How often each set is read in an epoch of `general` (captions: times a size's own factor). Captions count most: they
-# are few, and the register is what people type; Wiktionary's words and sets that are noisy or far from that count less.
+# How often each set is read in an epoch of `general`, times a size's own factor. Captions count most: they are few,
+# and the register is what people type; Wiktionary's words and sets that are noisy or far from that count less.
 GENERAL: Mapping[str, float] = {
     **{"multi30k": 1.0, "tatoeba": 0.25, "news": 0.14, "bcontrast": 0.25, "xdailydialog": 0.1, "wmt15_sample": 0.08},
     **{"europarl": 0.1, "mlqe-pe": 0.1, "pud": 0.25, "xquad": 0.25, "tico19": 0.15, "pydocs": 0.05},
@@ -77,7 +77,7 @@ class Size:
     dev_sentences: int = 150  # of each direction, to choose the best evaluation
     mixed_sentences: int = 500  # of each direction, to choose between weights
     pairs: int = 0  # use only so many of each set; 0 takes all
-    captions: float = 1.0  # factor of Multi30k's share
+    factors: Mapping[str, float] = field(default_factory=dict)  # of the shares of some sets
     own_captions: int = 0  # that the bundle a run goes on from translates itself, see `own_translations`
 
 
@@ -108,15 +108,15 @@ SIZES = {
     ),
 }
 # Runs that go on from a bundle (`--init`): a lower rate and larger batches than from nothing, less dropout (so few
-# readings teach nothing by heart), and captions, furthest from their targets, twice.
+# readings teach nothing by heart), and more of what people type, of which a first run reads each pair about once.
 FURTHER = {
     "base": replace(
         SIZES["base"],
         model={**SIZES["base"].model, "dropout": 0.1},
-        general=Settings(steps=10_500, max_lr=8e-4, warmup=0.02, final_lr=0.1, evaluate_every=1_000),
-        short=Settings(steps=2_800, max_lr=4e-4, warmup=0.02, evaluate_every=500),
+        general=Settings(steps=5_500, max_lr=6e-4, warmup=0.02, final_lr=0.1, evaluate_every=1_000),
+        short=Settings(steps=1_500, max_lr=2e-4, warmup=0.02, evaluate_every=500),
         growth=(2_000,),
-        captions=2.0,
+        factors={"multi30k": 1.5, "tatoeba": 2.4, "own_captions": 3.0},
         own_captions=60_000,
     ),
     "tiny": replace(SIZES["tiny"], own_captions=12),
@@ -199,7 +199,7 @@ def _stage(
     """Train the model through one stage and note its time."""
     settings: Settings = getattr(size, name)
     growth = size.growth if name == "general" else size.growth[-1:]
-    read = {**shares, "multi30k": shares["multi30k"] * size.captions}
+    read = {set_name: share * size.factors.get(set_name, 1.0) for set_name, share in shares.items()}
     trainer = Trainer(
         model,
         settings=replace(settings, seed=run.seed),
