@@ -3,8 +3,8 @@
 1. `general`: all sets at their shares, both directions of every pair; small batches first.
 2. `short`: mostly what people type: captions, everyday sentences, dialogue.
 
-With `--init` the bundle first translates English captions; both stages read the surest half (`own_translations`), and
-the weights that ship lie between its own and the run's (`mixing`).
+With `--init` the bundle may first translate English captions, of which both stages read the surest half
+(`own_translations`), and the weights that ship lie between its own and the run's (`mixing`).
 
 Data: see `mlcore.training.parallel_text`; `captions_extra/` (`mlcore.training.photos`), where it lies there.
 """
@@ -108,17 +108,16 @@ SIZES = {
     ),
 }
 # Runs that go on from a bundle (`--init`): a lower rate and larger batches than from nothing, less dropout (so few
-# readings teach nothing by heart), and more of Tatoeba beside captions: a first run reads its pairs 0.65 times, those
-# of captions 2.6 times.
+# readings teach nothing by heart), and more of Tatoeba and of single words beside captions: a first run reads pairs of
+# Tatoeba 0.65 times, those of captions 2.6 times. Own translations (60,000 in the run of @3) it can do without.
 FURTHER = {
     "base": replace(
         SIZES["base"],
         model={**SIZES["base"].model, "dropout": 0.1},
-        general=Settings(steps=5_500, max_lr=6e-4, warmup=0.02, final_lr=0.1, evaluate_every=1_000),
-        short=Settings(steps=1_500, max_lr=2e-4, warmup=0.02, evaluate_every=500),
+        general=Settings(steps=5_500, max_lr=5e-4, warmup=0.04, final_lr=0.1, evaluate_every=1_000),
+        short=Settings(steps=1_500, max_lr=2e-4, warmup=0.04, evaluate_every=500),
         growth=(2_000,),
-        factors={"multi30k": 1.5, "tatoeba": 2.4, "own_captions": 3.0},
-        own_captions=60_000,
+        factors={"multi30k": 3.0, "tatoeba": 3.2, "wiktionary_lexicon": 4.0},
     ),
     "tiny": replace(SIZES["tiny"], own_captions=12),
 }
