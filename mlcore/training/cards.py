@@ -54,11 +54,15 @@ _MIXED = (
     "**Weights.** {share:g} of the run's own and {rest:g} of those that it began with, the share that scores best on "
     "dev (Wortsman et al. 2022, arXiv 2109.01903)."
 )
+_UNMIXED = (
+    "**Weights.** The run's own: with a share of those that it began with (Wortsman et al. 2022, arXiv 2109.01903) "
+    "they score no better on dev."
+)
 
 
 def mixed(share: float) -> str:
     """The card's line on weights that `mlcore.training.mixing` chose."""
-    return _MIXED.format(share=share, rest=round(1 - share, 2))
+    return _UNMIXED if share == 1 else _MIXED.format(share=share, rest=round(1 - share, 2))
 
 
 def mixing_table(mixing: Mixing, columns: Mapping[str, str]) -> str:

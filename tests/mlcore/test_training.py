@@ -181,6 +181,29 @@ def test_batches_of_sentence_pairs_hold_all_of_them_both_ways_and_little_padding
     assert all(torch.equal(one["target"], other["target"]) for one, other in zip(whole[3:], rest, strict=True))
 
 
+def test_a_size_reads_some_sets_more_often_than_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path))
+    read: dict[str, float] = {}
+
+    class Fitted:
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            self.state = self
+
+        seconds = 1.0
+
+        def fit(self, *, resume: bool) -> None: ...
+
+    monkeypatch.setattr(translation, "PairBatches", lambda corpora, shares, *args, **kwargs: read.update(shares))
+    monkeypatch.setattr(translation, "Trainer", Fitted)
+    run = Run(task="translation", variant="multi", data=Path("data"), size="tiny", out=Path("out"))
+    run.begin()
+    size = replace(translation.SIZES["tiny"], factors={"multi30k": 3.0})
+    shares = {"multi30k": 1.0, "tatoeba": 0.25}
+    translation._stage(run, "short", size, None, None, {}, shares)  # type: ignore[arg-type]
+    assert read == {"multi30k": 3.0, "tatoeba": 0.25}
+    assert cards.hours(run) == "short 0.00 h"
+
+
 def _run(bundle: Bundle, task: str) -> Run:
     return Run(task=task, variant="multi", data=Path("data"), size="tiny", out=Path("out"), init=bundle.path)
 

@@ -117,7 +117,9 @@ def test_a_body_that_is_too_large_is_refused(client: Client, settings: Any) -> N
     assert "25 MB" in error(response)["message"]
 
 
-@pytest.mark.parametrize("path", ["jobs/nonsense", f"jobs/{uuid.uuid4()}", "batches/1", "nothing-here"])
+@pytest.mark.parametrize(
+    "path", ["jobs/nonsense", "jobs/00000000-0000-4000-8000-000000000000", "batches/1", "nothing-here"]
+)
 def test_what_is_not_there_is_404_in_json(client: Client, path: str) -> None:
     response = client.get(f"/api/v1/{path}")
     assert response.status_code == 404
