@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -170,6 +171,9 @@ def _predict(options: argparse.Namespace) -> int:
     found = find_bundle(options.task, variant=options.variant, folder=options.bundle)
     from mlcore.predictor import Predictor
 
+    read = None if options.input in (None, "-") else Path(options.input).resolve()
+    if options.output and read == options.output.resolve():
+        raise CommandError("-o names the file that is read; its requests would be lost. Name another one")
     predictor = Predictor(found, options.device)
     with _source(options) as requests, _sink(options.output) as sink:
         for answer in predictor.predict(requests, options.options, batch_size=options.batch_size):
@@ -185,6 +189,8 @@ def _source(options: argparse.Namespace) -> Iterator[Iterator[Any]]:
         return
     spec = task.get(options.task)
     folder = Path() if options.input == "-" else Path(options.input).resolve().parent
+    if options.input == "-" and isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # as a file is read, whatever the locale
     try:
         path = Path(options.input)
         opened: Any = nullcontext(sys.stdin) if options.input == "-" else path.open(encoding="utf-8", errors="replace")
@@ -234,7 +240,7 @@ def _train(options: argparse.Namespace) -> int:
         variant=options.variant or spec.default_variant,
         data=options.data,
         size=options.size,
-        out=options.out,
+        out=options.out.resolve(),  # "." has no name of its own
         resume=options.resume,
         init=options.init,
         seed=options.seed,
@@ -254,13 +260,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         return _evaluate_file(module, Predictor(found, options.device), options)
     if options.data is None:
         raise CommandError("give the folder of evaluation data with --data or UNROLL_DATA")
-    metrics = module.evaluate(Predictor(found, options.device), options.data, options.split)
-    print(module.table(metrics))
-    text = json.dumps(metrics, indent=1)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
-    else:
-        print(text)
+    if options.options:
+        raise CommandError("--options go with --file; a labelled split is read with those of its card")
+    with _sink(options.output) as sink:
+        metrics = module.evaluate(Predictor(found, options.device), options.data, options.split)
+        print(module.table(metrics))
+        print(json.dumps(metrics, indent=1), file=sink)
     return 0
 
 
@@ -275,11 +280,8 @@ def _evaluate_file(module: Any, predictor: Any, options: argparse.Namespace) -> 
         raise CommandError(f"{options.file} cannot be read as UTF-8: {error}") from error
     if not text:
         raise CommandError(f"{options.file} holds no text")
-    found = json.dumps(module.evaluate_text(predictor, text, options.options))
-    if options.output:
-        options.output.write_text(found + "\n", encoding="utf-8")
-    else:
-        print(found)
+    with _sink(options.output) as sink:
+        print(json.dumps(module.evaluate_text(predictor, text, options.options)), file=sink)
     return 0
 
 

@@ -167,25 +167,6 @@ class Integer(Number):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boolean(Field):
-    """True or false."""
-
-    def check(self, name: str, value: Any) -> bool:
-        """Only JSON's own true and false."""
-        if not isinstance(value, bool):
-            raise InvalidInput(name, f"“{self.title or name}” must be true or false, not {kind_of(value)}.")
-        return value
-
-    def parse(self, text: str) -> Any:
-        """A ticked box sends "on" or "true"; an empty one sends nothing."""
-        return text in ("on", "true", "1")
-
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema: a boolean."""
-        return {**super().schema(), "type": "boolean"}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Choice(Field):
     """One of a few names, each with a title for people."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +50,11 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     """A table as Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def measured_before(metrics: Mapping[str, Any], split: str, *names: str) -> dict[str, Any]:
+    """Of a bundle's own metrics what stands beside new ones: its `baseline`, and what else is named.
+
+    All of it was measured on dev, so it stands beside no other split's.
+    """
+    return {name: metrics.get(name, {}) if split in ("dev", "val") else {} for name in ("baseline", *names)}

@@ -142,8 +142,8 @@ class Vocabulary:
         return cls(data.decode().split("\n"))
 
     @classmethod
-    def train(cls, texts: Iterable[Sequence[str]], *, min_count: int, max_size: int = 0) -> Vocabulary:
-        """The words that come at least `min_count` times, the most frequent first; at most `max_size` of them."""
+    def train(cls, texts: Iterable[Sequence[str]], *, min_count: int) -> Vocabulary:
+        """The words that come at least `min_count` times, the most frequent first."""
         counts = Counter(word for words in texts for word in words)
         ranked = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
-        return cls(ranked[: max_size or None])
+        return cls(ranked)

@@ -38,12 +38,12 @@ class Decoder:
 
     def square(self, path: Path, side: int, field: str = "image") -> NDArray[np.uint8]:
         """The photo at `path` squashed to (side, side, 3); InvalidInput in words when it cannot be."""
-        data = self._ask({"what": "square", "path": str(path), "side": side, "field": field}, field)
+        data = self._ask({"what": "square", "path": str(path.absolute()), "side": side, "field": field}, field)
         return np.frombuffer(data, dtype=np.uint8).reshape(side, side, 3)
 
     def to_show(self, path: Path, longest: int, field: str = "image") -> bytes:
         """The photo as WebP without metadata, at most `longest` pixels on its longer side."""
-        return self._ask({"what": "to_show", "path": str(path), "longest": longest, "field": field}, field)
+        return self._ask({"what": "to_show", "path": str(path.absolute()), "longest": longest, "field": field}, field)
 
     def close(self) -> None:
         """End the process."""

@@ -32,7 +32,6 @@ _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted docx and of the old .do
 class Document:
     """Its texts in reading order, each with inline markup as tags, and how to write it with other texts."""
 
-    suffix: str
     units: tuple[str, ...]
     write: Write
 
@@ -79,7 +78,7 @@ def read(path: Path, field: str = "document") -> Document:
         raise InvalidInput(field, f"The file has {len(units):,} paragraphs; at most {MAX_UNITS:,} are read. Split it.")
     if not any(any(map(str.isalpha, unit)) for unit in units):
         raise InvalidInput(field, "There are no words in this file, so nothing to translate.")
-    return Document(suffix, tuple(units), write)
+    return Document(tuple(units), write)
 
 
 def _decoded(data: bytes, field: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlcore.errors import InvalidInput
-from mlcore.metrics import markdown_table
+from mlcore.metrics import markdown_table, measured_before
 from mlcore.models.attention_captioner import Model
 from mlcore.predictor import Predictor
 from mlcore.training import caption_scores
@@ -79,7 +79,7 @@ def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
     if split not in names:
         raise InvalidInput("split", f"There is no split {split!r}. Known: dev, test.")
     metrics = measure(predictor, captioned(data, names[split]), split)
-    return metrics | {"baseline": predictor.bundle.metrics.get("baseline", {})}
+    return metrics | measured_before(predictor.bundle.metrics, split)
 
 
 def table(metrics: dict[str, Any]) -> str:

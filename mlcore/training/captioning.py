@@ -208,7 +208,7 @@ class SelfCritical:
         return -(advantage[:, None] * log_p).sum() / real.sum()
 
 
-def search(decoder: Decoder, features: Tensor, *, beam_size: int, **options: float) -> list[Hypothesis]:
+def search(decoder: Decoder, features: Tensor, *, beam_size: int) -> list[Hypothesis]:
     """The best caption of each photo; features (N, P, F)."""
     config = decoder.config
     found: list[Hypothesis] = []
@@ -221,7 +221,7 @@ def search(decoder: Decoder, features: Tensor, *, beam_size: int, **options: flo
                 eos_id=config.eos_id,
                 beam_size=beam_size,
                 max_length=config.max_words,
-                length_penalty=options.get("length_penalty", config.length_penalty),
+                length_penalty=config.length_penalty,
                 block_ngram=config.block_ngram,
                 fixed=("places", "keys"),
             )

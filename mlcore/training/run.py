@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -50,16 +51,19 @@ class Run:
     def begin(self) -> None:
         """Make the run's folder ready; InvalidInput where `resume` would go on with the checkpoints of another run.
 
-        A run that is not to go on from its checkpoints forgets those of all stages: a later `resume` of this run must
-        find none of an earlier one's.
+        Also where `out` holds something else than a bundle, which the run's would replace hours later. A run that is
+        not to go on from its checkpoints forgets those of all stages and the features of photos: a later `resume` of
+        this run must find none of an earlier one's.
         """
-        first = self.first_bundle()
+        self._check_out()
+        first = self._open_first()
         own = {"seed": self.seed, "init": first.digest if first else None, "data": _fingerprint(self.data)}
         path = self.folder / "run.json"
         if not self.resume:
             stages = (*self.folder.glob("*/checkpoint.safetensors"), *self.folder.glob("*/log.jsonl"))
             for old in (*stages, *(file for file in self.folder.glob("*") if file.is_file())):
                 old.unlink()
+            shutil.rmtree(self.folder / "features", ignore_errors=True)
         elif path.exists() and json.loads(path.read_text()) != own:
             problem = (
                 f"The checkpoints in {self.folder} are of a run with another --seed or --init, or of other data. "
@@ -77,8 +81,21 @@ class Run:
             raise InvalidInput("resume", problem)
         path.write_text(digest)
 
+    def _check_out(self) -> None:
+        kept = self.out.is_dir() and any(self.out.iterdir()) and not (self.out / "config.json").is_file()
+        if kept or (self.out.exists() and not self.out.is_dir()):
+            problem = f"{self.out} is no bundle, so it is not replaced. Name a new folder, or a bundle to replace."
+            raise InvalidInput("out", problem)
+
     def first_bundle(self) -> Bundle | None:
-        """The bundle that the run goes on from, if it does; InvalidInput where that is another task's."""
+        """The bundle that the run goes on from, if it does; InvalidInput where that is another task's or not the one
+        that the run began with: a folder may be replaced while a run takes hours."""
+        bundle, path = self._open_first(), self.folder / "run.json"
+        if bundle is not None and path.exists() and json.loads(path.read_text())["init"] != bundle.digest:
+            raise InvalidInput("init", f"{self.init} is no longer the bundle that the run began with.")
+        return bundle
+
+    def _open_first(self) -> Bundle | None:
         if self.init is None:
             return None
         bundle = Bundle.open(self.init)

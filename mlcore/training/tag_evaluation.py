@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score
 
 from mlcore.errors import InvalidInput
-from mlcore.metrics import calibration_error, markdown_table
+from mlcore.metrics import calibration_error, markdown_table, measured_before
 from mlcore.models.rnn_tagger import Model
 from mlcore.predictor import Predictor
 from mlcore.training.photos import Photo, tagged
@@ -112,7 +112,7 @@ def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
     if split not in names:
         raise InvalidInput("split", f"There is no split {split!r}. Known: dev, test.")
     metrics = measure(predictor, tagged(data, names[split]), split)
-    return metrics | {"baseline": predictor.bundle.metrics.get("baseline", {})}
+    return metrics | measured_before(predictor.bundle.metrics, split)
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mlcore.errors import InvalidInput
-from mlcore.metrics import markdown_table
+from mlcore.metrics import markdown_table, measured_before
 from mlcore.models.attention_translator import Model
 from mlcore.predictor import Predictor
 from mlcore.subwords import SubwordTokenizer
@@ -100,6 +100,8 @@ def measure(predictor: Predictor, data: Path, split: str, *, limit: int = 0) -> 
         answers += got
         sources += [row[0] for row in rows]
         found["sets"].append(entry)
+    if not answers:
+        raise InvalidInput("data", f"There are no sentence pairs of the split {split!r} in {data}/translation.")
     tatoeba = [entry["beams"]["5"]["bleu"] for entry in found["sets"] if entry["name"] == "tatoeba"]
     ratios = np.array([len(a.split()) / max(1, len(s.split())) for a, s in zip(answers, sources, strict=True)])
     return found | {
@@ -138,7 +140,7 @@ def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
     if split not in ("dev", "test"):
         raise InvalidInput("split", f"There is no split {split!r}. Known: dev, test.")
     metrics = measure(predictor, data, split)
-    return metrics | {name: predictor.bundle.metrics.get(name, {}) for name in ("baseline", "rounding")}
+    return metrics | measured_before(predictor.bundle.metrics, split, "rounding")
 
 
 def table(metrics: dict[str, Any]) -> str:

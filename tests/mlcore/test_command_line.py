@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -64,6 +65,27 @@ def test_it_streams_from_a_pipe_and_closes_quietly(tiny_bundle: Bundle) -> None:
     assert "Traceback" not in cut.stderr
 
 
+def test_bytes_of_another_encoding_are_read_from_standard_input_too(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = b'{"text": "Good."}\n{"text": "caf\xe9"}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii", errors="strict"))
+    assert main(["predict", TASK, "--bundle", str(tiny_bundle.path), "-"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_split_without_sentences_is_no_score_of_nought(
+    tiny_bundles: dict[str, Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tiny_bundles["translation"].path), "--data", str(tmp_path), "--split", "test"]) == 2
+    assert "no sentence pairs of the split 'test'" in capsys.readouterr().err
+
+
+def test_a_labelled_split_takes_no_options(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tiny_bundle.path), "--data", "missing", "--options", '{"x": 1}']) == 2
+    assert "--options go with --file" in capsys.readouterr().err
+
+
 def test_one_text(capsys: pytest.CaptureFixture[str], tiny_bundle: Bundle) -> None:
     assert main(["predict", TASK, "--bundle", str(tiny_bundle.path), "--text", "Not bad."]) == 0
     assert json.loads(capsys.readouterr().out)["output"]["label"] in ("negative", "neutral", "positive")
@@ -79,16 +101,31 @@ def test_one_text(capsys: pytest.CaptureFixture[str], tiny_bundle: Bundle) -> No
         (["predict", TASK, "--bundle", "missing", "--text", "x"], "missing"),
         (["verify", "missing"], "missing"),
         (["train", TASK, "--data", "missing", "--size", "tiny", "--out", "x", "--init", "missing"], "missing"),
+        (
+            ["train", TASK, "--data", "missing", "--size", "tiny", "--out", "kept"],
+            "is no bundle, so it is not replaced",
+        ),
+        (["train", TASK, "--data", "missing", "--size", "tiny", "--out", "kept/a"], "is no bundle, so it is not rep"),
+        (["train", TASK, "--data", "missing", "--size", "tiny", "--out", "."], "is no bundle, so it is not replaced"),
+        (
+            ["train", "translation", "--data", "missing", "--size", "tiny", "--out", "x"],
+            "no sentence pairs to train on",
+        ),
+        (["predict", TASK, "kept/a", "-o", "kept/../kept/a"], "requests would be lost"),
     ],
 )
 def test_a_wrong_command_is_told_why(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a").write_text("mine")
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.out == ""
+    assert (tmp_path / "kept" / "a").read_text() == "mine"
 
 
 @pytest.mark.parametrize("options", ["[1]", "{", '"x"'])
@@ -120,6 +157,8 @@ def test_any_text_is_evaluated_by_a_language_model(
     assert main([*command, str(windows), "--options", '{"voice": "austen"}', "-o", str(out)]) == 0
     assert json.loads(out.read_text()) == found
     capsys.readouterr()
+    assert main([*command, str(unix), "-o", str(tmp_path / "missing" / "out.json")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
     (tmp_path / "empty.txt").write_bytes(b"\xef\xbb\xbf")
     for name, said in (("empty.txt", "holds no text"), ("missing.txt", "cannot be read: No such file")):
         assert main([*command, str(tmp_path / name)]) == 2

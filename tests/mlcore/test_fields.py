@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlcore.errors import InvalidInput
-from mlcore.fields import Boolean, Choice, Field, Integer, List, Number, Record, Text, clean_fields
+from mlcore.fields import Choice, Field, Integer, List, Number, Record, Text, clean_fields
 
 CASES: list[tuple[Field, Any, str]] = [
     (Text(), 3, "must be text"),
@@ -25,7 +25,6 @@ CASES: list[tuple[Field, Any, str]] = [
     (Number(), "0.7", "must be a number"),
     (Integer(), 3.5, "whole number"),
     (Integer(minimum=1), 0, "1 or more"),
-    (Boolean(), 1, "true or false"),
     (Choice(choices={"a": "A", "b": "B"}), "c", "a, b"),
     (Choice(choices={"a": "A"}), ["a"], "a list"),
     (List(of=Integer(), max_items=2), [1, 2, 3], "has 3 items"),

@@ -65,6 +65,14 @@ def _png_16_bit() -> bytes:
     return encoded("PNG", Image.fromarray(values))
 
 
+def test_a_photo_is_named_from_where_its_caller_runs(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8), (0, 0, 255)).save("here.png")
+    assert (decoder.square(Path("here.png"), 8) == (0, 0, 255)).all()
+
+
 def test_sixteen_bits_are_scaled_not_cut(decoder: Decoder, tmp_path: Path) -> None:
     found = decode(decoder, tmp_path, _png_16_bit())
     assert found[0].mean() < 30 and found[-1].mean() > 225

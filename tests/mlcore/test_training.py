@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +218,32 @@ def test_a_run_goes_on_from_the_weights_of_a_bundle(tiny_bundles: dict[str, Bund
     for name, value in stored.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_run_never_ends_with_another_bundle_than_it_began_with(
+    tiny_bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    path = shutil.copytree(tiny_bundles["translation"].path, tmp_path / "bundle")
+    run = replace(_run(tiny_bundles["translation"], "translation"), init=path)
+    run.begin()
+    assert run.version(1) == tiny_bundles["translation"].version + 1
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"version": 7}))
+    with pytest.raises(InvalidInput, match="no longer the bundle"):
+        run.version(1)
+
+
+def test_features_of_photos_are_kept_for_a_resumed_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path))
+    run = Run(task="image-tagging", variant="en", data=Path("data"), size="tiny", out=Path("out"))
+    features = run.folder / "features" / "features-x.npy"
+    features.parent.mkdir(parents=True)
+    features.write_bytes(b"of photos that may be others now")
+    replace(run, resume=True).begin()
+    assert features.exists()
+    run.begin()
+    assert not features.exists()
 
 
 def test_a_run_is_resumed_with_what_else_it_began_with_only(

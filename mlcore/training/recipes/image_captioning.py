@@ -208,7 +208,7 @@ def train(run: Run) -> Path:
     metrics = caption_evaluation.measure(predictor, photos, "dev")
     metrics |= _beside(run, model, vocabulary, photos)
     first = run.first_bundle()
-    if first is not None and _cider(metrics) < _cider(first.metrics):
+    if first is not None and "beams" in first.metrics and _cider(metrics) < _cider(first.metrics):
         logger.warning("%s scores better than what this run made of it.", first.label)
     card = caption_card.render(
         run, predictor, metrics, photos, tagger=_tagger(run, size), copies=size.augmented, mixing=mixing

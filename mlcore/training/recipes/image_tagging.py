@@ -240,7 +240,7 @@ def train(run: Run) -> Path:
     model = _start(run, size, labels)
     first = run.first_bundle()
     # a bundle's head is taught, and its encoder's features are no longer ImageNet's
-    baseline = _probe(run, size, model, labels, photos, dev) if first is None else first.metrics["baseline"]
+    baseline = _probe(run, size, model, labels, photos, dev) if first is None else first.metrics.get("baseline", {})
     _together(run, size, model, labels, photos, dev)
     start = None if first is None else load_model(first).state_dict()
     mixing = None if start is None else mix(model, start, partial(_dev_scores, labels, dev))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mlcore import task
 from mlcore.errors import InvalidInput
+from mlcore.metrics import measured_before
 from mlcore.models.lstm_classifier import Config, Model
 from mlcore.predictor import Predictor, load_model
 from mlcore.text import WordTokenizer
@@ -173,7 +174,7 @@ def evaluate(predictor: Predictor, data: Path, split: str) -> dict[str, Any]:
     if split not in readers:
         raise InvalidInput("split", f"There is no split {split!r}. Known: {', '.join(readers)}.")
     metrics = evaluation.measure(predictor, readers[split](data), split)
-    return metrics | {"baseline": predictor.bundle.metrics.get("baseline", {})}
+    return metrics | measured_before(predictor.bundle.metrics, split)
 
 
 table = evaluation.table

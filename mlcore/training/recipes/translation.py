@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlcore.errors import InvalidInput
 from mlcore.models.attention_translator import Config, Model
 from mlcore.predictor import Predictor, load_model
 from mlcore.subwords import SubwordTokenizer
@@ -148,6 +149,8 @@ def _corpora(run: Run, size: Size) -> dict[str, list[Pair]]:
         for line in file:
             name, language, english, other = line.rstrip("\n").split("\t")
             corpora[name].append(Pair(language, english, other))
+    if not any(corpora.values()):
+        raise InvalidInput("data", f"There are no sentence pairs to train on in {run.data}/translation.")
     return corpora
 
 
