@@ -250,7 +250,7 @@ def clean_fields(fields: Mapping[str, Field], values: Any, *, kind: InputKind, p
 
 def readable(name: Any) -> str:
     """A name that somebody sent, short and as text that can be written anywhere."""
-    return str(name)[:60].encode("utf-8", "replace").decode()
+    return str(name)[:60].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def object_schema(fields: Mapping[str, Field]) -> dict[str, Any]:

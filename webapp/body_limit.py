@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from html import escape
 from typing import Any
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-_PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>This is too large · Unroll</title><h1>This is too large</h1><p>{message}</p>"
-    '<p><a href="/">To the start page</a></p>'
-)
 MAX_BODY_BYTES = 26 << 20  # what the largest request needs: JSON of 25 MB, or a photo of 20 MB
+
+
+def bare_page(title: str, message: str) -> str:
+    """A page without the product's frame, for where that cannot be had."""
+    title, message = escape(title), escape(message)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{title} · Unroll</title><h1>{title}</h1><p>{message}</p>"
+        '<p><a href="/">To the start page</a></p>'
+    )
 
 
 class BodyLimit:
@@ -68,7 +74,7 @@ class BodyLimit:
         elif dict(scope["headers"]).get(b"hx-request"):
             kind, body = "text/plain", message
         else:
-            kind, body = "text/html", _PAGE.format(message=message)
+            kind, body = "text/html", bare_page("This is too large", message)
         headers = [(b"content-type", f"{kind}; charset=utf-8".encode()), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": body.encode()})

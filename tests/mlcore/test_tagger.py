@@ -149,4 +149,6 @@ def test_a_label_of_both_sets_is_scored_as_people_marked_it(predictor: Predictor
 def test_no_likely_tag_is_said_in_words() -> None:
     spec = task.get("image-tagging")
     assert spec.headline_of_output({"tags": []}) == "no tag is likely"
+    many = {"tags": [{"label": f"label {number}", "score": 0.9} for number in range(30)]}
+    assert spec.headline_of_output(many).split(", ") == [f"label {number}" for number in range(13)]
     assert spec.strip({}, {"tags": []}).cells == []

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -145,7 +146,8 @@ def test_a_key_opens_no_page(anna: User) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "words"), [("", "", "1 to 80"), ("x", "0", "from 1"), ("x", "many", "whole")]
+    ("name", "limit", "words"),
+    [("", "", "1 to 80"), ("x", "0", "from 1"), ("x", "many", "whole"), ("x", "9" * 5_000, "whole")],
 )
 def test_a_bad_key_is_refused_at_its_field(signed_in: Client, name: str, limit: str, words: str) -> None:
     answer = signed_in.post("/account/keys", {"name": name, "daily_limit": limit})
@@ -196,6 +198,39 @@ def test_everything_is_deleted_when_one_is_sure(
         assert not model.objects.filter(user=anna).exists(), model  # type: ignore[attr-defined]
     assert not default_storage.exists(key)
     assert "Everything of yours is deleted" in signed_in.get("/account/").content.decode()
+
+
+def test_an_account_is_deleted_with_all_that_is_its_persons(
+    signed_in: Client, admin_client: Client, version: ModelVersion, run_jobs: Callable[[], None]
+) -> None:
+    signed_in.post(f"/tasks/{TASK}/run", {"text": "A good film."})
+    signed_in.post(f"/tasks/{TASK}/batch", {"lines": "one\ntwo"})
+    run_jobs()
+    anna = User.objects.get(username="anna")
+    keys.make(anna, "one")
+    path = default_storage.save("uploads/x", ContentFile(b"x"))
+    File.objects.create(user=anna, sha256="", size=1, key=path, media="document")
+    where = f"/admin/auth/user/{anna.pk}/delete/"
+    assert "Are you sure" in admin_client.get(where).content.decode()
+    assert admin_client.post(where, {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(username="anna").exists()
+    assert not Job.objects.exists()
+    assert not File.objects.exists()
+    assert not default_storage.exists(path)
+
+
+def test_who_stands_in_the_log_is_not_deleted(anna: User, admin_client: Client) -> None:
+    LogEntry.objects.create(user=anna, action_flag=ADDITION, object_repr="x")
+    ben = User.objects.create_user("ben")
+    where = "/admin/auth/user/"
+    page = admin_client.get(f"{where}{anna.pk}/delete/").content.decode()
+    assert "What anna did here" in page
+    admin_client.post(f"{where}{anna.pk}/delete/", {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [anna.pk, ben.pk], "post": "yes"}
+    admin_client.post(where, chosen)
+    assert User.objects.filter(username__in=["anna", "ben"]).count() == 2
+    admin_client.post(where, {**chosen, "_selected_action": [ben.pk]})
+    assert not User.objects.filter(username="ben").exists()
 
 
 def test_the_page_is_for_the_signed_in(client: Client, db: None) -> None:

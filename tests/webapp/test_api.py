@@ -248,6 +248,9 @@ def test_jobs_are_listed_by_cursor(visitor: Client) -> None:
     assert texts == [*(f"text {n}" for n in reversed(range(54))), "A good film."]
     assert rest["next"] is None
     assert visitor.get(JOBS, {"cursor": "nonsense"}).status_code == 422
+    for status in ("\0", "nonsense"):
+        assert "Known: queued" in error(visitor.get(JOBS, {"status": status}))["message"]
+    assert visitor.get(JOBS, {"status": "running"}).json()["jobs"] == []
 
 
 def test_a_batch_keeps_its_order_and_names_what_it_refuses(
@@ -323,6 +326,17 @@ def test_a_private_server_asks_to_sign_in(client: Client, settings: Any) -> None
     assert error(client.get(JOBS))["message"]
     assert client.get("/").status_code == 302
     assert client.get("/healthz/live").status_code == 200
+
+
+def test_no_nul_reaches_the_database(post_json: Post, client: Client) -> None:
+    """PostgreSQL takes none: a text with one would be a failure of ours."""
+    said = error(post_json(JOBS, body(variant="e\0")))["message"]
+    assert "no variant" in said
+    items = [{"inputs": {"\0": "x"}}, {"inputs": inputs()}]
+    made = post_json(BATCHES, {"task": TASK, "items": items})
+    assert made.status_code == 202
+    assert "\\u0000" not in json.dumps(Batch.objects.get().refused)
+    assert client.get("/shared/%00/").status_code == 404
 
 
 def test_a_batch_is_cancelled_whole(post_json: Post, client: Client) -> None:

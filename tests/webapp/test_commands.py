@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -18,6 +20,7 @@ from django.test import Client
 
 from mlcore.bundle import Bundle
 from tests.conftest import make_bundle
+from webapp import launch
 from webapp.jobs import backup, doctor
 from webapp.jobs.heartbeat import Heartbeat
 from webapp.jobs.models import File, Job, Status
@@ -81,6 +84,28 @@ def test_the_doctor_finds_a_healthy_server_healthy(version: ModelVersion, monkey
     for queue in ("fast", "slow"):
         Heartbeat([queue]).write()
     assert run("doctor") == "Nothing is wrong.\n"
+
+
+@pytest.mark.parametrize(("number", "faults"), [("6.2.7", 1), ("7.2.4", 0), ("10.0", 0)])
+def test_the_doctor_refuses_a_redis_that_refuses_events(
+    number: str, faults: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Mock(**{"time.return_value": (int(time.time()), 0), "info.return_value": {"redis_version": number}})
+    monkeypatch.setattr(doctor, "events", Mock(**{"connection.return_value": server}))
+    found = list(doctor._redis())
+    assert len(found) == faults
+    assert all(f"Redis is {number}" in said for said in found)
+
+
+@pytest.mark.parametrize(("told", "taken"), [("Redis server v=6.0.16 sha=0", False), ("Redis server v=7.0.15", True)])
+def test_an_old_redis_on_the_path_is_passed_over(
+    told: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = tmp_path / "redis-server"
+    server.write_text(f"#!/bin/sh\necho '{told}'\n")
+    server.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (launch.find_redis() == str(server)) is taken
 
 
 WRITTEN_MEANWHILE = """

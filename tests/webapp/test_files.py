@@ -72,6 +72,21 @@ def test_an_upload_becomes_a_caption(client: Client, post_json: Post) -> None:
     assert len(done["output"]["words"][0]["attention"]) == 4
 
 
+def test_an_upload_that_no_job_names_can_be_erased(client: Client, post_json: Post) -> None:
+    pk = upload(client, photo()).json()["id"]
+    assert Client().delete(f"{UPLOADS}/{pk.split(':')[0]}").status_code == 404, "its id without the token"
+    assert client.delete(f"{UPLOADS}/{pk}").status_code == 204
+    assert not File.objects.exists()
+    assert client.delete(f"{UPLOADS}/{pk}").status_code == 404
+    named = upload(client, photo()).json()["id"]
+    job = post_json(JOBS, {"task": TASK, "inputs": {"image": named}}).json()
+    refused = client.delete(f"{UPLOADS}/{named}")
+    assert refused.status_code == 422
+    assert "Erase the job" in refused.json()["error"]["message"]
+    assert client.delete(job["urls"]["get"]).status_code == 204
+    assert not File.objects.exists()
+
+
 def test_a_form_takes_a_photo(visitor: Client) -> None:
     answer = visitor.post(RUN, {"image": SimpleUploadedFile("a.png", photo("PNG"))})
     assert answer.status_code == 302

@@ -334,7 +334,17 @@ def test_a_job_that_is_run_again_is_as_new(run_jobs: Callable[[], None]) -> None
     run_jobs()
     product = File.objects.create(kind="output", sha256="", size=1, key="products/none", media="document")
     job.files.add(product)
+    Job.objects.filter(pk=job.pk).update(progress_done=1_180, progress_total=1_200, progress_unit="sentences")
     assert services.requeue(reload(job))
+    again, new = reload(job), Job()
+    for name in (
+        "attempts",
+        "worker",
+        "model_time_s",
+        "batch_rows",
+        *(f"progress_{n}" for n in ("done", "total", "unit")),
+    ):
+        assert getattr(again, name) == getattr(new, name), name
     assert not services.requeue(reload(job)), "it is under way"
     assert reload(job).content.output is None
     assert not File.objects.filter(pk=product.pk).exists()

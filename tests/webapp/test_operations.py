@@ -75,6 +75,18 @@ def test_a_self_test_runs_the_bundles_examples(version: ModelVersion, slow: Serv
     assert reread(operation).result == {"examples": 5}
 
 
+def test_a_self_test_reads_the_files_of_a_version_that_is_in_memory(version: ModelVersion, slow: Server) -> None:
+    slow.loaded.load(version)
+    operation = operations.start(Kind.CHECK, version)
+    work(slow)
+    assert reread(operation).result == {"examples": 5}
+    (registry.bundle_path(version) / "card.md").write_text("damaged")
+    operation = operations.start(Kind.CHECK, version)
+    work(slow)
+    assert reread(operation).status == Status.FAILED
+    assert "card.md" in reread(operation).error
+
+
 def test_an_evaluation_lands_on_the_version(version: ModelVersion, slow: Server) -> None:
     file = uploaded(labelled("positive", "negative", "neutral", "positive"))
     operation = operations.start(Kind.EVALUATE, version, file=file)
@@ -245,7 +257,7 @@ def test_a_version_that_worked_once_outlives_a_failed_self_test(
     operations.start(Kind.CHECK, second)
     work(slow)
     for error in (BundleError("It lies."), MemoryError()):
-        monkeypatch.setattr(slow.loaded, "get", Mock(side_effect=error))
+        monkeypatch.setattr(slow.loaded, "check", Mock(side_effect=error))
         operation = operations.start(Kind.CHECK, second)
         work(slow)
         assert reread(operation).status == Status.FAILED

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError, connection
 from django.test import Client
 
+from webapp import database
 from webapp.jobs.models import Batch, Feedback, Job
 from webapp.playground.panels import tint_class
 
@@ -172,6 +175,21 @@ def test_failure_pages_are_pages(client: Client) -> None:
     response = client.get("/nothing/")
     assert response.status_code == 404
     assert "There is nothing here" in response.content.decode()
+
+
+def test_a_failure_page_is_shown_while_the_database_is_away_and_keeps_no_connection(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError("the connection is closed")
+
+    held = Mock(in_atomic_block=False, vendor="postgresql")
+    monkeypatch.setattr(database, "connection", held)
+    with connection.execute_wrapper(away):
+        response = client.get("/nothing/")
+    assert response.status_code == 404
+    assert "There is nothing here" in response.content.decode()
+    held.close.assert_called_once_with()
 
 
 def test_only_tasks_with_an_installed_version_are_shown(client: Client) -> None:

@@ -13,10 +13,12 @@ from django.test import Client
 from PIL import Image
 
 from mlcore.bundle import Bundle
-from webapp.jobs.models import File, Job, JobContent
+from mlcore.tasks.image_tagging import NO_TAG
+from webapp.jobs.models import File, Job, JobContent, Status
 from webapp.jobs.owners import make_token
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
+from webapp.registry.models import TaskSetting
 
 pytestmark = pytest.mark.django_db
 RUN, PAGE, GALLERY = "/tasks/photos/run", "/tasks/photos/", "/photos/"
@@ -118,7 +120,8 @@ def test_a_form_without_a_script_takes_many(client: Client) -> None:
 def test_an_example_is_a_photo_too(client: Client) -> None:
     assert client.post(RUN, {"example": "1"}, headers=HTMX).status_code == 200
     assert File.objects.count() == 1
-    assert client.post(RUN, {"example": "99"}, headers=HTMX).status_code == 422
+    for number in ("99", "9" * 5_000):
+        assert client.post(RUN, {"example": number}, headers=HTMX).status_code == 422
 
 
 def test_cancelling_stops_both(client: Client) -> None:
@@ -189,6 +192,26 @@ def test_without_a_model_the_page_says_so(client: Client) -> None:
     refused = send(client)
     assert refused.status_code == 422
     assert "installed" in refused.content.decode()
+
+
+def test_a_task_that_is_off_keeps_no_other_from_a_photo(client: Client) -> None:
+    TaskSetting.objects.create(task=TAGS, enabled=False)
+    card = send(client)
+    assert card.status_code == 200
+    assert [job.task for job in Job.objects.all()] == [CAPTIONS]
+    assert "Tag a photo is switched off" in client.get(PAGE).content.decode()
+    TaskSetting.objects.create(task=CAPTIONS, enabled=False)
+    refused = send(client)
+    assert refused.status_code == 422
+    assert "Tag a photo is switched off" in refused.content.decode()
+
+
+def test_no_likely_tag_is_no_tag(client: Client) -> None:
+    send(client)
+    file = File.objects.get()
+    answer(file, "A dog runs.", NO_TAG)
+    file.jobs.update(status=Status.SUCCEEDED)
+    assert NO_TAG not in client.get(GALLERY).content.decode()
 
 
 def test_the_history_shows_a_photo_once_and_deletes_all_of_it(client: Client) -> None:

@@ -13,7 +13,8 @@ from asgiref.sync import async_to_sync
 from django.test import Client
 
 from mlcore.bundle import Bundle
-from webapp.api import database, streams
+from webapp import database
+from webapp.api import streams
 from webapp.jobs import events
 from webapp.jobs.models import Batch, Job, JobContent, Status
 from webapp.registry import services as registry

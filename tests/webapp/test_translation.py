@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from mlcore.bundle import Bundle
 from tests.translator import KNOWN, make_translator
-from webapp.jobs import upkeep
+from webapp.jobs import submission, upkeep
 from webapp.jobs.models import Batch, Feedback, File, Job, Remembered, Status
+from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
 
@@ -172,6 +173,20 @@ def test_a_document_over_the_api(client: Client, work: Callable, post_json: Call
     assert client.get(f"/api/v1/files/{public.split(':')[0]}").status_code == 404
     photo = {"task": TASK, "inputs": {"document": {"base64": data, "name": "a.png"}}}
     assert "not read" in post_json("/api/v1/jobs", photo).json()["error"]["message"]
+
+
+def test_documents_of_batches_take_turns_in_their_own_queue(work: Callable, settings: Any) -> None:
+    data = base64.b64encode(b"Guten Tag.\n").decode()
+    item = {"inputs": {"document": {"base64": data, "name": "a.txt"}}}
+    anna, ben = Owner(session="anna"), Owner(session="ben")
+    for owner in (anna, anna, ben):
+        submission.submit_batch(TASK, [item] * 2, owner=owner)
+    rows = Job.objects.filter(queue="slow").order_by("turn", "created_at")
+    assert [(row.session, row.turn) for row in rows] == [
+        *(("anna", 0), ("ben", 0), ("anna", 1), ("ben", 1)),
+        *(("anna", 2), ("anna", 3)),
+    ]
+    assert not Job.objects.exclude(queue="slow").exists()
 
 
 def test_a_better_translation_is_kept_for_review(client: Client, work: Callable) -> None:

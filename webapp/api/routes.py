@@ -17,9 +17,9 @@ from ninja import Header, NinjaAPI, Query
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
+from mlcore.fields import readable
 from webapp.api import batches, errors, streams, uploads
 from webapp.api.access import caller, open_job, spend
-from webapp.api.database import asked
 from webapp.api.schemas import (
     REFUSALS,
     JobIn,
@@ -29,6 +29,7 @@ from webapp.api.schemas import (
     job_json,
     jobs_json,
 )
+from webapp.database import asked
 from webapp.jobs import events as event_log
 from webapp.jobs import services, submission
 from webapp.jobs.models import Job, Status
@@ -127,7 +128,9 @@ def list_jobs(request: HttpRequest, cursor: str = "", task: str = "", status: st
     if task:
         rows = rows.filter(task=tasks.get(task).name)
     if status:
-        rows = rows.filter(status=status[:20])
+        if status not in Status.values:
+            raise InvalidInput("status", f"There is no status {readable(status)!r}. Known: {', '.join(Status.values)}.")
+        rows = rows.filter(status=status)
     if cursor:
         created, pk = _open_cursor(cursor)
         older = Q(created_at__lt=created) | Q(created_at=created, pk__lt=pk)

@@ -13,7 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import StreamingHttpResponse
 
 from mlcore import task as tasks
-from webapp.api.database import asked
+from webapp.database import asked
 from webapp.jobs import queries
 from webapp.jobs.events import Listener
 from webapp.jobs.models import TERMINAL, Batch, Job, JobContent

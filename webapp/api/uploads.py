@@ -26,6 +26,19 @@ def create_upload(request: HttpRequest, file: File[UploadedFile]) -> tuple[int, 
     return 201, {"id": files.public_id(stored), "size": stored.size, "sha256": stored.sha256}
 
 
+@router.delete("/uploads/{file_id}", response={204: None, **REFUSALS}, tags=["uploads"], summary="Erase a file")
+def delete_upload(request: HttpRequest, file_id: str) -> tuple[int, None]:
+    """Erase an upload that no job names, by the id that it was given; what jobs name goes with them."""
+    try:
+        found = files.open_named(file_id, owner=caller(request), field="file_id")
+    except InvalidInput as error:
+        raise Http404 from error
+    if found.jobs.exists() or found.operations.exists():
+        raise InvalidInput("file_id", "A job names this file. Erase the job; its files go with it.")
+    files.erase([found])
+    return 204, None
+
+
 @router.get("/files/{file_id}", tags=["uploads"], summary="Download a document", response=REFUSALS)
 def download_file(request: HttpRequest, file_id: str, token: str = "") -> FileResponse:
     """A document of yours, or one that a job of yours made; its id may carry its token, as uploads' ids do."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -16,6 +16,7 @@ from django.contrib.auth.models import Group, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -23,6 +24,9 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from webapp.control.base import LongList
+from webapp.database import asked
+from webapp.jobs import services
+from webapp.jobs.owners import Owner
 
 admin.site.index_title = "Dashboard"
 admin.site.unregister(User)
@@ -36,7 +40,7 @@ def to_sign_in(request: HttpRequest) -> HttpResponse:
     return redirect(f"{reverse('login')}?{request.GET.urlencode()}")
 
 
-@sync_to_async
+@asked
 def may_install(scope: Any) -> bool:
     """Whether an ASGI request's session is that of somebody who may start operations; nothing of its body is read."""
     request = ASGIRequest({**scope, "method": "GET"}, io.BytesIO())
@@ -60,6 +64,26 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]
     )
     filter_horizontal = ()
     list_display = ("username", "email", "is_staff", "is_active", "last_login", "date_joined")
+
+    def get_deleted_objects(
+        self, objs: Sequence[Any] | QuerySet[Any], request: HttpRequest
+    ) -> tuple[Any, Any, set[str], list[str]]:
+        """Who may delete an account may delete what is its person's; what they did here stays in the log, which names
+        them."""
+        rows, counts, _, protected = super().get_deleted_objects(objs, request)
+        names = LogEntry.objects.filter(user__in=list(objs)).values_list("user__username", flat=True)
+        kept = [f"What {name} did here, which the log tells. Untick “Active” instead." for name in sorted(set(names))]
+        return rows, counts, set(), [*protected, *kept]
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """With jobs and files, of which the bytes lie outside the database."""
+        services.erase_everything(Owner(user_id=obj.pk))
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """As `delete_model`, several."""
+        for person in queryset:
+            self.delete_model(request, person)
 
 
 @admin.register(Group)

@@ -17,6 +17,7 @@ from mlcore.bundle import Bundle
 from mlcore.errors import BundleError
 from webapp.jobs import events, queries
 from webapp.jobs.models import Job, Status, Worker
+from webapp.launch import OLDEST_REDIS
 from webapp.registry import services as registry
 from webapp.registry.models import ModelVersion
 
@@ -40,9 +41,15 @@ def examine() -> list[str]:
 def _redis() -> Iterator[str]:
     try:
         seconds, micros = events.connection().time()
+        version = str(events.connection().info("server").get("redis_version", ""))
     except RedisError as error:
         yield f"Redis does not answer ({type(error).__name__}). Check REDIS_URL and whether it runs; jobs are kept."
         return
+    if version.split(".")[0].isdecimal() and int(version.split(".")[0]) < OLDEST_REDIS:
+        yield (
+            f"Redis is {version}, which refuses the events of jobs: texts are not seen while they grow. Take Redis "
+            f"{OLDEST_REDIS} or newer, or Valkey."
+        )
     if abs(seconds + micros / 1e6 - time.time()) > _CLOCK_S:
         yield "The clock of the Redis server and of this machine differ. Set both by NTP: leases depend on them."
 

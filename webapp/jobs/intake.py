@@ -86,5 +86,6 @@ def _check_room(owner: Owner, field: str) -> None:
     if used >= settings.UPLOAD_QUOTA_MB << 20:
         raise InvalidInput(
             field,
-            f"Your uploads take {used >> 20:,} MB; at most {settings.UPLOAD_QUOTA_MB:,} MB are kept. Delete some.",
+            f"Your uploads take {used >> 20:,} MB; at most {settings.UPLOAD_QUOTA_MB:,} MB are kept. "
+            "Delete some: photos and jobs, or over the API, at /api/v1/uploads/ID, what no job names.",
         )

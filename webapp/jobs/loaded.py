@@ -43,6 +43,15 @@ class Loaded:
         with self._changing:
             return self.predictors.get(version.pk) or self._load(version)
 
+    def check(self, version: ModelVersion) -> Predictor:
+        """As `get`, but its files are read and its examples asked also where it is in memory; BundleError."""
+        predictor = self.predictors.get(version.pk)
+        if predictor is None:
+            return self.get(version)
+        Bundle.open(registry.bundle_path(version))
+        self_test(predictor)
+        return predictor
+
     def unload(self, pk: int) -> None:
         """Let go of a version, and of its memory once nothing runs on it."""
         with self._changing:

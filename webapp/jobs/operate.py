@@ -23,9 +23,9 @@ from webapp.registry.models import ModelVersion
 
 if TYPE_CHECKING:
     from mlcore.predictor import Predictor
+    from webapp.jobs.loaded import Loaded
 
 logger = logging.getLogger(__name__)
-Load = Callable[[ModelVersion], "Predictor"]
 Steps = Generator[tuple[int, int], None, dict[str, Any]]
 _WINDOW = 16  # requests that are answered together
 _LOOK_S = 1.0  # a cancel takes effect behind the step that ends after so long
@@ -53,13 +53,13 @@ class Answer:
     seconds: float
 
 
-def to_its_end(operation: Operation, load: Load, heartbeat: Heartbeat, *, is_stopping: Callable[[], bool]) -> None:
+def to_its_end(operation: Operation, loaded: Loaded, heartbeat: Heartbeat, *, is_stopping: Callable[[], bool]) -> None:
     """Work on a claimed operation until it is done, has failed or was cancelled, or the worker is told to stop."""
     token = operation.lease_token
     assert token is not None
     heartbeat.tokens.add(token)
     try:
-        steps = run(operation, load)
+        steps = run(operation, loaded)
         while not is_stopping():
             heartbeat.begin_step()
             try:
@@ -82,15 +82,15 @@ def to_its_end(operation: Operation, load: Load, heartbeat: Heartbeat, *, is_sto
         heartbeat.tokens.discard(token)
 
 
-def run(operation: Operation, load: Load) -> Steps:
+def run(operation: Operation, loaded: Loaded) -> Steps:
     """The steps of an operation; BundleError and InvalidInput say why there is no result."""
-    kinds: dict[str, Callable[[Operation, Load], Steps]] = {
+    kinds: dict[str, Callable[[Operation, Loaded], Steps]] = {
         Operation.Kind.CHECK: _check,
         Operation.Kind.EVALUATE: _evaluate,
         Operation.Kind.COMPARE: _compare,
         Operation.Kind.REPLAY: _replay,
     }
-    return kinds[operation.kind](operation, load)
+    return kinds[operation.kind](operation, loaded)
 
 
 def _version(operation: Operation) -> ModelVersion:
@@ -99,19 +99,19 @@ def _version(operation: Operation) -> ModelVersion:
     return operation.version
 
 
-def _check(operation: Operation, load: Load) -> Steps:
-    """Loading runs the bundle's own examples."""
+def _check(operation: Operation, loaded: Loaded) -> Steps:
+    """The bundle's own examples, its files read anew."""
     yield 0, 1
-    predictor = load(_version(operation))
+    predictor = loaded.check(_version(operation))
     return {"examples": len(predictor.bundle.read_json("examples.json")["examples"])}
 
 
-def _evaluate(operation: Operation, load: Load) -> Steps:
+def _evaluate(operation: Operation, loaded: Loaded) -> Steps:
     spec = tasks.get(_version(operation).task)
     rows = list(read_labelled(operation))
     if any(row.expected is None for row in rows):
         raise InvalidInput("file", "Some rows say nothing of what is expected. Each needs an “expected”.")
-    answers = yield from _ask(load(_version(operation)), rows, 0, len(rows))
+    answers = yield from _ask(loaded.get(_version(operation)), rows, 0, len(rows))
     good = [(row.expected, a.output) for row, a in zip(rows, answers, strict=True) if a.output is not None]
     if not good:
         raise InvalidInput("file", f"None of the {len(rows):,} rows could be answered: {answers[0].error}")
@@ -124,14 +124,14 @@ def _evaluate(operation: Operation, load: Load) -> Steps:
     }
 
 
-def _compare(operation: Operation, load: Load) -> Steps:
+def _compare(operation: Operation, loaded: Loaded) -> Steps:
     spec = tasks.get(_version(operation).task)
     assert operation.other is not None
     rows = list(read_labelled(operation) if operation.file else _answered(operation))
     if not rows:
         raise InvalidInput("file", "There is nothing to compare: the file was deleted, or no job was answered yet.")
-    first = yield from _ask(load(_version(operation)), rows, 0, 2 * len(rows))
-    second = yield from _ask(load(operation.other), rows, len(rows), 2 * len(rows))
+    first = yield from _ask(loaded.get(_version(operation)), rows, 0, 2 * len(rows))
+    second = yield from _ask(loaded.get(operation.other), rows, len(rows), 2 * len(rows))
     result = _difference(spec, rows, [_headline(spec, a) for a in second], first)
     labelled = [place for place, row in enumerate(rows) if row.expected is not None]
     sides = []  # a list: PostgreSQL keeps no order of an object's names
@@ -148,12 +148,12 @@ def _compare(operation: Operation, load: Load) -> Steps:
     return {**result, "versions": sides}
 
 
-def _replay(operation: Operation, load: Load) -> Steps:
+def _replay(operation: Operation, loaded: Loaded) -> Steps:
     spec = tasks.get(_version(operation).task)
     rows = list(_answered(operation))
     if not rows:
         raise InvalidInput("number", "No job of this task and variant was answered yet, so there is nothing to replay.")
-    answers = yield from _ask(load(_version(operation)), rows, 0, len(rows))
+    answers = yield from _ask(loaded.get(_version(operation)), rows, 0, len(rows))
     result = _difference(spec, rows, [row.answered or "" for row in rows], answers)
     then = [row.seconds for row in rows if row.seconds is not None]
     return {

@@ -91,7 +91,7 @@ class Server:
         operation = operations.claim(queues=self.open_queues, worker=self.heartbeat.row.name)
         if operation is None:
             return False
-        operate.to_its_end(operation, self.loaded.get, self.heartbeat, is_stopping=lambda: self.stopping)
+        operate.to_its_end(operation, self.loaded, self.heartbeat, is_stopping=lambda: self.stopping)
         return True
 
     @property

@@ -14,9 +14,14 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from webapp.jobs import events, files, halves, journal
-from webapp.jobs.models import UNDER_WAY, Batch, Feedback, File, Job, JobContent, Status
+from webapp.jobs.models import UNDER_WAY, Batch, Feedback, File, Job, JobContent, Remembered, Status
+from webapp.jobs.owners import Owner
 
 logger = logging.getLogger(__name__)
+_UNBEGUN: dict[str, Any] = {
+    **dict.fromkeys(("started_at", "finished_at", "progress_done", "progress_total", "model_time_s", "batch_rows")),
+    "progress_unit": "",
+}
 
 
 def wake(queue: str) -> None:
@@ -98,13 +103,24 @@ def erase(row: Job | Batch) -> None:
     events.forget(jobs)
 
 
+def erase_everything(owner: Owner) -> None:
+    """Delete an owner's jobs, batches, files, proposals and what is remembered; an account itself stays."""
+    for batch in Batch.objects.filter(owner.query):
+        erase(batch)
+    for job in Job.objects.filter(owner.query):
+        erase(job)
+    files.erase(File.objects.filter(owner.query))
+    Feedback.objects.filter(owner.query).delete()
+    Remembered.objects.filter(owner.query).delete()
+
+
 def requeue(job: Job) -> bool:
     """Run a finished job again, from the admin, as if it were new; False while it is under way."""
     with transaction.atomic():  # a worker sees all of it, or nothing
         again = (
             Job.objects.filter(pk=job.pk)
             .exclude(status__in=UNDER_WAY)
-            .update(status=Status.QUEUED, attempts=0, started_at=None, finished_at=None, answer="", lease_token=None)
+            .update(status=Status.QUEUED, attempts=0, answer="", lease_token=None, worker="", **_UNBEGUN)
         )
         if not again:
             return False

@@ -170,13 +170,15 @@ def _store_batch(
         if charge and good:
             charge(len(good))
         batch.save(force_insert=True)
-        turn, queue = _next_turn(registry.queue_of(spec.name), owner), registry.setting(spec.name).queue
+        queue, turns = registry.setting(spec.name).queue, dict[str, int]()
         for place, request in enumerate(checked):
             if isinstance(request, InvalidInput):
                 results.append(request)
                 continue
             job = _row(request, owner, queue)
-            job.batch, job.place, job.bulk, job.turn = batch, place, True, turn + place
+            if job.queue not in turns:  # an item's own may be another than the task's: documents are slow
+                turns[job.queue] = _next_turn(job.queue, owner)
+            job.batch, job.place, job.bulk, job.turn = batch, place, True, turns[job.queue] + place
             results.append(job)
         jobs = [job for job in results if isinstance(job, Job)]
         Job.objects.bulk_create(jobs, batch_size=500)

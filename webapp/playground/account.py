@@ -16,8 +16,8 @@ from django.views.decorators.http import require_GET
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
-from webapp.jobs import files, keys, services
-from webapp.jobs.models import ApiKey, Batch, Feedback, File, Job, Remembered
+from webapp.jobs import keys, services
+from webapp.jobs.models import ApiKey, File, Job, Remembered
 from webapp.jobs.owners import owner_of
 from webapp.playground import reset
 from webapp.playground.lookup import posted
@@ -57,7 +57,7 @@ def make_key(request: HttpRequest) -> HttpResponse:
     """Make a key and show it, this once."""
     limit = request.POST.get("daily_limit", "").strip()
     try:
-        if limit and not limit.isdecimal():
+        if limit and not (limit.isdecimal() and len(limit) <= 9):
             raise InvalidInput("daily_limit", "A daily limit is a whole number of jobs; leave it empty for none.")
         number = int(limit) if limit else None
         key, text = keys.make(request.user, request.POST.get("name", ""), daily_limit=number)
@@ -92,13 +92,7 @@ def delete_everything(request: HttpRequest) -> HttpResponse:
     owner = owner_of(request)
     if request.POST.get("sure") != "yes":
         return _page(request, 422, delete_error="Tick the box first: this cannot be undone.")
-    for batch in Batch.objects.filter(owner.query):
-        services.erase(batch)
-    for job in Job.objects.filter(owner.query):
-        services.erase(job)
-    files.erase(File.objects.filter(owner.query))
-    Feedback.objects.filter(owner.query).delete()
-    Remembered.objects.filter(owner.query).delete()
+    services.erase_everything(owner)
     messages.success(request, "Everything of yours is deleted.")
     return redirect("account")
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+
+from webapp.body_limit import bare_page
+from webapp.database import let_go
 
 _WORDS = {
     400: ("This request cannot be read", "Go back, reload the page and try again."),
@@ -21,7 +25,12 @@ def _failure(request: HttpRequest, status: int, said: str = "") -> HttpResponse:
     advice = said or advice
     if request.path.startswith("/api/"):
         return JsonResponse({"error": {"field": None, "message": f"{title}. {advice}"}}, status=status)
-    return render(request, "failure.html", {"title": title, "advice": advice}, status=status)
+    try:
+        return render(request, "failure.html", {"title": title, "advice": advice}, status=status)
+    except Error:  # the frame has a menu and a name, which a database that is away cannot tell
+        return HttpResponse(bare_page(title, advice), status=status)
+    finally:
+        let_go()  # Django makes these pages in threads of its own, which see no request end
 
 
 def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:

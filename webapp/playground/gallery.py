@@ -13,6 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
+from mlcore.tasks.image_tagging import NO_TAG
 from webapp.jobs import files, services
 from webapp.jobs.models import File, Job, Status
 from webapp.jobs.owners import Owner, owner_of
@@ -55,7 +56,7 @@ def _row(file: File) -> dict[str, Any]:
     return {
         "photo": file,
         "caption": captioned.answer if captioned else "",
-        "tags": tagged.answer.split(", ")[:4] if tagged and tagged.answer else [],
+        "tags": tagged.answer.split(", ")[:4] if tagged and tagged.answer not in ("", NO_TAG) else [],
         "state": "" if any(job.answer for job in jobs.values()) else next(iter(jobs.values())).get_status_display(),
     }
 
@@ -73,7 +74,7 @@ def _has_tag(tag: str) -> Q:
 
 def _known_tags(owner: Owner) -> list[tuple[str, int]]:
     """Tags of the visitor's photos with how many have them, the commonest first."""
-    rows = Job.objects.filter(owner.query, task=TAGS, status=Status.SUCCEEDED).exclude(answer="")
+    rows = Job.objects.filter(owner.query, task=TAGS, status=Status.SUCCEEDED).exclude(answer__in=("", NO_TAG))
     answers = rows.order_by("-created_at").values_list("answer", flat=True)[:_TAGGED_JOBS]
     return Counter(tag for answer in answers for tag in answer.split(", ")).most_common(60)
 

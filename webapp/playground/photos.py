@@ -34,25 +34,26 @@ def photo_tasks() -> list[tasks.Task]:
     return [spec for spec in installed_tasks() if spec.page == PhotoTask.page]
 
 
-def _unavailable() -> str:
-    """Why nothing can be asked, in words; empty when something can."""
-    specs = photo_tasks()
-    if not specs:
-        return "No model for photos is installed. Ask the operator to install one."
-    faults = []
-    for spec in specs:
+def _answering() -> tuple[list[tasks.Task], str]:
+    """Photo tasks that can answer now, and why the others cannot, in words."""
+    specs: list[tasks.Task] = []
+    faults: list[str] = []
+    for spec in photo_tasks():
         try:
             active(spec.name, spec.default_variant)
+            specs.append(spec)
         except (ModelUnavailable, InvalidInput) as error:
             faults.append(str(error))
-    return " ".join(faults)
+    if not specs and not faults:
+        faults.append("No model for photos is installed. Ask the operator to install one.")
+    return specs, " ".join(faults)
 
 
 def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpResponse:
     specs = photo_tasks()
     blank = [forms.bound(spec) for spec in specs]
     shared = {
-        "unavailable": _unavailable(),
+        "unavailable": _answering()[1],
         "most": MOST,
         "spec": PhotoTask.inputs[FIELD],
         "specs": specs,
@@ -72,7 +73,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @posted("drop-photos")
 def run(request: HttpRequest) -> HttpResponse:
-    """Take photos in and ask every task about each.
+    """Take photos in and ask every task that can answer about each.
 
     A script sends one photo a request and gets its card, or a sentence with 422; a plain form may send twenty.
     """
@@ -98,15 +99,15 @@ def run(request: HttpRequest) -> HttpResponse:
 def _example(request: HttpRequest) -> Iterator[Iterable[bytes]]:
     """The example that was clicked, if one was."""
     number = request.POST.get("example", "")
-    if number.isdecimal() and int(number) < len(PhotoTask.examples):
+    if number.isdecimal() and len(number) <= 2 and int(number) < len(PhotoTask.examples):
         yield iter([Path(PhotoTask.examples[int(number)].inputs[FIELD]).read_bytes()])
 
 
 def _submit(request: HttpRequest, source: Iterable[bytes], owner: Owner) -> File:
-    """Store one photo and its jobs, all or none."""
-    specs = photo_tasks()
+    """Store one photo and its jobs, all or none: one for each task that can answer."""
+    specs, faults = _answering()
     if not specs:
-        raise ModelUnavailable(_unavailable())
+        raise ModelUnavailable(faults)
     file = intake.store(source, owner=owner, field=FIELD, wanted="image")
     try:
         with transaction.atomic():

@@ -39,6 +39,8 @@ def _answer(request: HttpRequest, job: Job, found: Share | None) -> HttpResponse
 @require_GET
 def shared(request: HttpRequest, token: str) -> HttpResponse:
     """The result, without anything that acts on it; photos are not shown, their files are their owner's."""
+    if "\0" in token:  # PostgreSQL takes none in a question
+        raise Http404
     found = Share.objects.select_related("job__content", "job__version", "job__batch").filter(token=token).first()
     if found is None or found.job.content.output is None:
         raise Http404

@@ -1,4 +1,7 @@
-"""Asking the database on behalf of who waits."""
+"""The database on behalf of those whom Django's own care does not reach: who waits, and what is no request.
+
+Django closes a request's connection when its answer ends, in that request's thread.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def let_go() -> None:
+    """Close this thread's connection to a database server; one that it lost would stay lost here.
+
+    A file gives as many as one likes, and who is within a transaction goes on.
+    """
+    if connection.vendor != "sqlite" and not connection.in_atomic_block:
+        connection.close()
+
+
 def asked(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """`call` in a thread, its connection to a database server closed after it.
 
@@ -25,7 +37,6 @@ def asked(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         try:
             return call(*args, **named)
         finally:
-            if connection.vendor != "sqlite" and not connection.in_atomic_block:  # a file gives as many as one likes
-                connection.close()
+            let_go()
 
     return sync_to_async(once)
