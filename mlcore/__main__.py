@@ -216,16 +216,25 @@ def _requests(file: IO[str]) -> Iterator[Any]:
 
 
 @contextmanager
-def _sink(path: Path | None) -> Iterator[IO[str]]:
+def _sink(path: Path | None, mode: str = "w") -> Iterator[IO[str]]:
+    """Where answers go; a path that cannot be written is told before the work, not after it."""
     if path is None:
         yield sys.stdout
         return
     try:
-        opened = path.open("w", encoding="utf-8")
+        opened: Any = path.open(mode, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}") from error
     with opened as file:
         yield file
+
+
+def _write_anew(sink: IO[str], text: str) -> None:
+    """In place of what an earlier command left there, now that there is something to put."""
+    if sink is not sys.stdout:
+        sink.seek(0)
+        sink.truncate()
+    print(text, file=sink)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -262,10 +271,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise CommandError("give the folder of evaluation data with --data or UNROLL_DATA")
     if options.options:
         raise CommandError("--options go with --file; a labelled split is read with those of its card")
-    with _sink(options.output) as sink:
+    with _sink(options.output, "a") as sink:
         metrics = module.evaluate(Predictor(found, options.device), options.data, options.split)
         print(module.table(metrics))
-        print(json.dumps(metrics, indent=1), file=sink)
+        _write_anew(sink, json.dumps(metrics, indent=1))
     return 0
 
 
@@ -280,8 +289,8 @@ def _evaluate_file(module: Any, predictor: Any, options: argparse.Namespace) -> 
         raise CommandError(f"{options.file} cannot be read as UTF-8: {error}") from error
     if not text:
         raise CommandError(f"{options.file} holds no text")
-    with _sink(options.output) as sink:
-        print(json.dumps(module.evaluate_text(predictor, text, options.options)), file=sink)
+    with _sink(options.output, "a") as sink:
+        _write_anew(sink, json.dumps(module.evaluate_text(predictor, text, options.options)))
     return 0
 
 

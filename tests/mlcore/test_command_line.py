@@ -77,8 +77,12 @@ def test_bytes_of_another_encoding_are_read_from_standard_input_too(
 def test_a_split_without_sentences_is_no_score_of_nought(
     tiny_bundles: dict[str, Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", str(tiny_bundles["translation"].path), "--data", str(tmp_path), "--split", "test"]) == 2
+    before = tmp_path / "metrics.json"
+    before.write_text("of an earlier evaluation")
+    command = ["evaluate", str(tiny_bundles["translation"].path), "--data", str(tmp_path), "--split", "test"]
+    assert main([*command, "-o", str(before)]) == 2
     assert "no sentence pairs of the split 'test'" in capsys.readouterr().err
+    assert before.read_text() == "of an earlier evaluation"
 
 
 def test_a_labelled_split_takes_no_options(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,6 +158,7 @@ def test_any_text_is_evaluated_by_a_language_model(
     found = json.loads(capsys.readouterr().out)
     assert found["characters"] == 32
     assert found["bits_per_character"] > 0
+    out.write_text("of an earlier evaluation, and longer than what comes now " * 3)
     assert main([*command, str(windows), "--options", '{"voice": "austen"}', "-o", str(out)]) == 0
     assert json.loads(out.read_text()) == found
     capsys.readouterr()

@@ -29,6 +29,14 @@ from mlcore.training.trainer import Settings, Trainer, learning_rate
 from mlcore.training.translation import PairBatches
 
 
+@pytest.fixture(autouse=True)
+def _no_earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoints of this machine's, no folder "out" of somebody's."""
+    monkeypatch.setenv("UNROLL_CHECKPOINTS", str(tmp_path / "no-checkpoints"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
 def test_an_adversary_moves_embeddings_to_where_the_loss_is_worse() -> None:
     model, _, batch = sentiment_analysis.toy()
     plain = sentiment_loss(model, batch)

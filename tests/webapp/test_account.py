@@ -20,7 +20,7 @@ from django.utils import timezone
 from mlcore.errors import InvalidInput
 from webapp.jobs import keys
 from webapp.jobs.models import ApiKey, Batch, Feedback, File, Job, Remembered
-from webapp.registry.models import ModelVersion
+from webapp.registry.models import Activation, ModelVersion
 
 from .conftest import TASK, inputs
 
@@ -147,7 +147,13 @@ def test_a_key_opens_no_page(anna: User) -> None:
 
 @pytest.mark.parametrize(
     ("name", "limit", "words"),
-    [("", "", "1 to 80"), ("x", "0", "from 1"), ("x", "many", "whole"), ("x", "9" * 5_000, "whole")],
+    [
+        ("", "", "1 to 80"),
+        ("x", "0", "from 1"),
+        ("x", "many", "whole"),
+        ("x", "9" * 5_000, "whole"),
+        ("a\0b", "", "1 to 80"),
+    ],
 )
 def test_a_bad_key_is_refused_at_its_field(signed_in: Client, name: str, limit: str, words: str) -> None:
     answer = signed_in.post("/account/keys", {"name": name, "daily_limit": limit})
@@ -201,7 +207,11 @@ def test_everything_is_deleted_when_one_is_sure(
 
 
 def test_an_account_is_deleted_with_all_that_is_its_persons(
-    signed_in: Client, admin_client: Client, version: ModelVersion, run_jobs: Callable[[], None]
+    signed_in: Client,
+    admin_client: Client,
+    version: ModelVersion,
+    run_jobs: Callable[[], None],
+    django_capture_on_commit_callbacks: Any,
 ) -> None:
     signed_in.post(f"/tasks/{TASK}/run", {"text": "A good film."})
     signed_in.post(f"/tasks/{TASK}/batch", {"lines": "one\ntwo"})
@@ -212,15 +222,25 @@ def test_an_account_is_deleted_with_all_that_is_its_persons(
     File.objects.create(user=anna, sha256="", size=1, key=path, media="document")
     where = f"/admin/auth/user/{anna.pk}/delete/"
     assert "Are you sure" in admin_client.get(where).content.decode()
-    assert admin_client.post(where, {"post": "yes"}).status_code == 302
+    with django_capture_on_commit_callbacks() as later:
+        assert admin_client.post(where, {"post": "yes"}).status_code == 302
+        assert default_storage.exists(path), "the deletion may still be taken back"
+    for call_back in later:
+        call_back()
     assert not User.objects.filter(username="anna").exists()
     assert not Job.objects.exists()
     assert not File.objects.exists()
     assert not default_storage.exists(path)
 
 
-def test_who_stands_in_the_log_is_not_deleted(anna: User, admin_client: Client) -> None:
-    LogEntry.objects.create(user=anna, action_flag=ADDITION, object_repr="x")
+@pytest.mark.parametrize("acted", ["logged", "switched"])
+def test_who_stands_in_a_list_of_the_admin_is_not_deleted(
+    acted: str, anna: User, admin_client: Client, version: ModelVersion
+) -> None:
+    if acted == "logged":
+        LogEntry.objects.create(user=anna, action_flag=ADDITION, object_repr="x")
+    else:
+        Activation.objects.create(version=version, by=anna)
     ben = User.objects.create_user("ben")
     where = "/admin/auth/user/"
     page = admin_client.get(f"{where}{anna.pk}/delete/").content.decode()

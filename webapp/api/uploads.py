@@ -33,8 +33,10 @@ def delete_upload(request: HttpRequest, file_id: str) -> tuple[int, None]:
         found = files.open_named(file_id, owner=caller(request), field="file_id")
     except InvalidInput as error:
         raise Http404 from error
-    if found.jobs.exists() or found.operations.exists():
+    if found.jobs.exists():
         raise InvalidInput("file_id", "A job names this file. Erase the job; its files go with it.")
+    if found.operations.exists():
+        raise InvalidInput("file_id", "An operation names this file; it goes with that.")
     files.erase([found])
     return 204, None
 

@@ -26,7 +26,8 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from webapp.control.base import LongList
 from webapp.database import asked
 from webapp.jobs import services
-from webapp.jobs.owners import Owner
+from webapp.jobs.models import ApiKey, Batch, Feedback, File, Job
+from webapp.registry.models import Activation
 
 admin.site.index_title = "Dashboard"
 admin.site.unregister(User)
@@ -67,23 +68,29 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]
 
     def get_deleted_objects(
         self, objs: Sequence[Any] | QuerySet[Any], request: HttpRequest
-    ) -> tuple[Any, Any, set[str], list[str]]:
-        """Who may delete an account may delete what is its person's; what they did here stays in the log, which names
-        them."""
-        rows, counts, _, protected = super().get_deleted_objects(objs, request)
-        names = LogEntry.objects.filter(user__in=list(objs)).values_list("user__username", flat=True)
-        kept = [f"What {name} did here, which the log tells. Untick “Active” instead." for name in sorted(set(names))]
-        return rows, counts, set(), [*protected, *kept]
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Who may delete an account may delete what is its person's, which is counted, not listed: it may be a million
+        rows. Whom the admin's lists name stays."""
+        people = list(objs)
+        counts = {"accounts": len(people)}
+        for model in (Job, Batch, File, Feedback, ApiKey):
+            number = model._default_manager.filter(user__in=people).count()
+            counts |= {str(model._meta.verbose_name_plural): number} if number else {}
+        acted = {
+            *LogEntry.objects.filter(user__in=people).values_list("user__username", flat=True),
+            *Activation.objects.filter(by__in=people).values_list("by__username", flat=True),
+        }
+        kept = [f"What {name} did here, which lists here tell. Untick “Active” instead." for name in sorted(acted)]
+        return [str(person) for person in people], counts, set(), kept
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         """With jobs and files, of which the bytes lie outside the database."""
-        services.erase_everything(Owner(user_id=obj.pk))
-        super().delete_model(request, obj)
+        services.erase_account(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         """As `delete_model`, several."""
         for person in queryset:
-            self.delete_model(request, person)
+            services.erase_account(person)
 
 
 @admin.register(Group)

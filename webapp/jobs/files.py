@@ -185,8 +185,13 @@ def erase(files: Iterable[File]) -> None:
     for file in files:
         if not file.jobs.exists():
             file.delete()
-            for key in (file.key, *(_shown_key(file, size) for size in _SIDES)):
-                default_storage.delete(key)
+            erase_bytes(file)
+
+
+def erase_bytes(file: File) -> None:
+    """Delete what the storage holds of a file, and what is shown of it."""
+    for key in (file.key, *(_shown_key(file, size) for size in _SIDES)):
+        default_storage.delete(key)
 
 
 def orphans(before: Any) -> Iterable[File]:

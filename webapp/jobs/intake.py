@@ -87,5 +87,5 @@ def _check_room(owner: Owner, field: str) -> None:
         raise InvalidInput(
             field,
             f"Your uploads take {used >> 20:,} MB; at most {settings.UPLOAD_QUOTA_MB:,} MB are kept. "
-            "Delete some: photos and jobs, or over the API, at /api/v1/uploads/ID, what no job names.",
+            "Delete photos or jobs that you no longer need; what no job names, by DELETE /api/v1/uploads/ID.",
         )

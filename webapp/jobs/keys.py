@@ -23,7 +23,7 @@ MOST = 20  # living keys of one person
 def make(user: Any, name: str, *, daily_limit: int | None = None) -> tuple[ApiKey, str]:
     """A new key and its text, which is never seen again; InvalidInput in words."""
     name = name.strip()
-    if not name or len(name) > 80:
+    if not name or len(name) > 80 or "\0" in name:
         raise InvalidInput("name", "Say in 1 to 80 characters what the key is for.")
     if daily_limit is not None and not 1 <= daily_limit <= 1_000_000:
         raise InvalidInput("daily_limit", "A daily limit is from 1 to 1,000,000 jobs; leave it empty for none.")

@@ -6,8 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from celery import current_app
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
@@ -112,6 +114,25 @@ def erase_everything(owner: Owner) -> None:
     files.erase(File.objects.filter(owner.query))
     Feedback.objects.filter(owner.query).delete()
     Remembered.objects.filter(owner.query).delete()
+
+
+def erase_account(person: User) -> None:
+    """Delete an account with all that is its person's: the rows at once, the bytes when these are gone for good.
+
+    The account is locked first, so that nothing new of it comes between; then its jobs, as `erase` locks them.
+    """
+    with transaction.atomic():
+        User.objects.select_for_update().get(pk=person.pk)
+        jobs = list(Job.objects.filter(user=person).select_for_update().order_by("pk").values_list("pk", flat=True))
+        kept = list(File.objects.filter(user=person))
+        person.delete()
+        transaction.on_commit(lambda: _forget_all(jobs, kept))
+
+
+def _forget_all(jobs: list[UUID], kept: list[File]) -> None:
+    for file in kept:
+        files.erase_bytes(file)
+    events.forget(jobs)
 
 
 def requeue(job: Job) -> bool:

@@ -178,7 +178,8 @@ def _store_batch(
             job = _row(request, owner, queue)
             if job.queue not in turns:  # an item's own may be another than the task's: documents are slow
                 turns[job.queue] = _next_turn(job.queue, owner)
-            job.batch, job.place, job.bulk, job.turn = batch, place, True, turns[job.queue] + place
+            job.batch, job.place, job.bulk, job.turn = batch, place, True, turns[job.queue]
+            turns[job.queue] += 1
             results.append(job)
         jobs = [job for job in results if isinstance(job, Job)]
         Job.objects.bulk_create(jobs, batch_size=500)
