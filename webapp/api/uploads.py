@@ -15,6 +15,7 @@ from mlcore.media import document
 from webapp.api.access import caller, open_job
 from webapp.api.schemas import REFUSALS, FeedbackIn, FeedbackOut, LimitsOut, UploadOut
 from webapp.jobs import feedback, files, intake, keys
+from webapp.jobs.models import File as Stored
 
 router = Router()
 
@@ -27,12 +28,9 @@ def create_upload(request: HttpRequest, file: File[UploadedFile]) -> tuple[int, 
 
 
 @router.delete("/uploads/{file_id}", response={204: None, **REFUSALS}, tags=["uploads"], summary="Erase a file")
-def delete_upload(request: HttpRequest, file_id: str) -> tuple[int, None]:
-    """Erase an upload that no job names, by the id that it was given; what jobs name goes with them."""
-    try:
-        found = files.open_named(file_id, owner=caller(request), field="file_id")
-    except InvalidInput as error:
-        raise Http404 from error
+def delete_upload(request: HttpRequest, file_id: str, token: str = "") -> tuple[int, None]:
+    """Erase an upload that no job names; what jobs name goes with them. Its id may carry its token."""
+    found = _open(request, file_id, token)
     if found.jobs.exists():
         raise InvalidInput("file_id", "A job names this file. Erase the job; its files go with it.")
     if found.operations.exists():
@@ -44,14 +42,18 @@ def delete_upload(request: HttpRequest, file_id: str) -> tuple[int, None]:
 @router.get("/files/{file_id}", tags=["uploads"], summary="Download a document", response=REFUSALS)
 def download_file(request: HttpRequest, file_id: str, token: str = "") -> FileResponse:
     """A document of yours, or one that a job of yours made; its id may carry its token, as uploads' ids do."""
-    named = file_id if ":" in file_id or not token else f"{file_id}:{token}"
-    try:
-        found = files.open_named(named, owner=caller(request), field="file_id")
-    except InvalidInput as error:
-        raise Http404 from error
+    found = _open(request, file_id, token)
     if found.media != "document":
         raise Http404
     return files.attachment(found)
+
+
+def _open(request: HttpRequest, file_id: str, token: str) -> Stored:
+    named = file_id if ":" in file_id or not token else f"{file_id}:{token}"
+    try:
+        return files.open_named(named, owner=caller(request), field="file_id")
+    except InvalidInput as error:
+        raise Http404 from error
 
 
 @router.post(
