@@ -92,7 +92,8 @@ class Run:
         that the run began with: a folder may be replaced while a run takes hours."""
         bundle, path = self._open_first(), self.folder / "run.json"
         if bundle is not None and path.exists() and json.loads(path.read_text())["init"] != bundle.digest:
-            raise InvalidInput("init", f"{self.init} is no longer the bundle that the run began with.")
+            problem = f"{self.init} is no longer the bundle that the run began with. Put that back, then --resume."
+            raise InvalidInput("init", problem)
         return bundle
 
     def _open_first(self) -> Bundle | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlcore.bundle import Bundle
 from mlcore.metrics import markdown_table
 from mlcore.predictor import Predictor
 from mlcore.training import cards
@@ -75,7 +76,8 @@ def render(
         "## Data and terms",
         markdown_table(
             ["set", "pairs", "source and terms"],
-            [[name, f"{count:,}", TERMS[name]] for name, count in pairs.items() if count],
+            [[name, f"{count:,}", TERMS[name]] for name, count in pairs.items() if count]
+            + inherited_sets(run.first_bundle(), pairs),
         ),
         "Pairs whose English sentence stands in a dev set of any of the languages were left out. The weights may be used for "
         "research and education, not commercially.",
@@ -86,6 +88,16 @@ def render(
         "and the others, not among the others.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def inherited_sets(first: Bundle | None, pairs: Mapping[str, int]) -> list[list[str]]:
+    """Rows of the sets that only a bundle before learned from: what it learned, and their terms, are in the weights."""
+    found = []
+    for line in first.card.splitlines() if first else ():
+        name, count, *_ = [*(cell.strip() for cell in line.strip("|").split("|")), ""]
+        if name in TERMS and not pairs.get(name) and first:
+            found.append([name, count if "read by" in count else f"{count}, read by {first.label}", TERMS[name]])
+    return found
 
 
 def _international(metrics: dict[str, Any]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 from mlcore.training import cards
+from mlcore.training.translation_card import inherited_sets
 
 
 def test_weights_between_two_are_told_with_the_scores_of_all() -> None:
@@ -15,3 +18,12 @@ def test_weights_between_two_are_told_with_the_scores_of_all() -> None:
         "| 1 | 0.612 |",
         "| 0.4, which ships | 0.620 |",
     ]
+
+
+def test_sets_that_only_a_bundle_before_learned_from_are_named() -> None:
+    sets = ("set | pairs | terms", "tatoeba | 414,905 | x", "own_captions | 29,993 | x", "pud | 7, read by a@1 | x")
+    card = "\n".join(f"| {row} |" for row in sets)
+    rows = inherited_sets(Mock(card=card, label="a@2"), {"tatoeba": 5, "own_captions": 0})
+    assert [row[:2] for row in rows] == [["own_captions", "29,993, read by a@2"], ["pud", "7, read by a@1"]]
+    assert "COCO" in rows[0][2]
+    assert inherited_sets(None, {}) == []
