@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,18 +32,35 @@ class PieceVocabulary:
         return int(self._processor.vocab_size())
 
 
-def train_pieces(texts: Iterable[str], *, vocab_size: int, **options: Any) -> bytes:
-    """A unigram model of at most `vocab_size` pieces, as bytes; `options` are sentencepiece's own."""
+def train_pieces(texts: Iterable[str], *, vocab_size: int, sentences: int, **options: Any) -> bytes:
+    """A unigram model of at most `vocab_size` pieces, as bytes, of at most so many of the texts; `options` are
+    sentencepiece's own."""
     import sentencepiece
 
     buffer = io.BytesIO()
     defaults = {
-        **{"model_type": "unigram", "shuffle_input_sentence": True, "hard_vocab_limit": False},
+        **{"model_type": "unigram", "hard_vocab_limit": False},
         **{"num_threads": 2, "minloglevel": 2},
         **{"pad_id": PieceVocabulary.pad_id, "unk_id": PieceVocabulary.unk_id},
         **{"bos_id": PieceVocabulary.bos_id, "eos_id": PieceVocabulary.eos_id},
     }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=buffer, vocab_size=vocab_size, **{**defaults, **options}
+        sentence_iterator=iter(_drawn(texts, sentences)),
+        model_writer=buffer,
+        vocab_size=vocab_size,
+        **{**defaults, **options},
     )
     return buffer.getvalue()
+
+
+def _drawn(texts: Iterable[str], number: int) -> list[str]:
+    """At most `number` texts, the same at each call (Vitter 1985, algorithm R): sentencepiece's own draw is another one
+    in each process."""
+    generator = random.Random(1)
+    kept: list[str] = []
+    for place, text in enumerate(texts):
+        if place < number:
+            kept.append(text)
+        elif (chosen := generator.randrange(place + 1)) < number:
+            kept[chosen] = text
+    return kept

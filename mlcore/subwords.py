@@ -69,7 +69,7 @@ class SubwordTokenizer(PieceVocabulary):
             character_coverage=0.9998,
             byte_fallback=True,
             normalization_rule_name="nmt_nfkc",
-            input_sentence_size=seed_sentences,
+            sentences=seed_sentences,
             control_symbols=[language_symbol(language) for language in languages],
             user_defined_symbols=list(MARKS),
         )
@@ -119,7 +119,7 @@ class TextTokenizer(PieceVocabulary):
             normalization_rule_name="identity",
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
-            input_sentence_size=seed_sentences,
+            sentences=seed_sentences,
             max_sentence_length=20_000,
             user_defined_symbols=["\n"],
         )

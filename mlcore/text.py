@@ -98,7 +98,7 @@ class WordTokenizer(PieceVocabulary):
             vocab_size=vocab_size,
             character_coverage=0.9999,
             normalization_rule_name="nmt_nfkc",
-            input_sentence_size=seed_sentences,
+            sentences=seed_sentences,
         )
         return cls(model)
 

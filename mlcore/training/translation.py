@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import sentencepiece
@@ -19,6 +20,7 @@ from mlcore.training.losses import blockwise_cross_entropy
 from mlcore.training.parallel_text import Pair
 
 Batch = dict[str, Tensor]
+Row = tuple[NDArray[np.int32], NDArray[np.int32]]  # source and target
 LABEL_SMOOTHING = 0.1
 LONGEST = 112  # tokens of a training sentence
 SAMPLED = 0.5  # of the sides of pairs that are cut into pieces at random (subword regularisation)
@@ -29,6 +31,8 @@ class PairBatches:
     """Both directions of all pairs, each corpus at its share, in batches of like length.
 
     `tokens_per_batch` is that of each epoch, the last one for all later ones: small batches learn faster at first.
+    `keep` begins the names of the files that hold each epoch's pieces: sentencepiece draws others in another process,
+    and a run that is resumed must find the same batches.
     """
 
     def __init__(
@@ -40,7 +44,9 @@ class PairBatches:
         tokens_per_batch: Sequence[int],
         seed: int,
         sampled: float = SAMPLED,
+        keep: Path | None = None,
     ) -> None:
+        self.keep = keep
         self.tokenizer, self.tokens_per_batch, self.seed, self.sampled = tokenizer, tokens_per_batch, seed, sampled
         self.pairs = [pair for name in shares for pair in corpora[name]]
         self.counts = [(shares[name], len(corpora[name])) for name in shares]
@@ -64,11 +70,9 @@ class PairBatches:
         All sentences are cut first: batches are made of the lengths that they then have, or half of each is padding.
         """
         generator = np.random.default_rng([self.seed, number])
-        sentencepiece.set_random_generator_seed(self.seed * 1_000 + number)
         drawn = self._draw(generator)
         sampled = generator.random((len(drawn), 2)) < self.sampled
-        rows = [self._encode(int(pair), int(way), sides) for (pair, way), sides in zip(drawn, sampled, strict=True)]
-        rows = [row for row in rows if max(map(len, row)) <= LONGEST]
+        rows = [row for row in self._cut(number, drawn, sampled) if max(map(len, row)) <= LONGEST]
         lengths = np.array([(len(source), len(target)) for source, target in rows]).reshape(-1, 2)
         batches = bucket_batches(
             lengths.max(axis=1).tolist(),
@@ -82,7 +86,26 @@ class PairBatches:
             counts = torch.tensor([len(source) for source in sources])
             yield {"source": pad(sources), "lengths": counts, "target": pad(targets)}
 
-    def _encode(self, index: int, way: int, sampled: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _cut(self, number: int, drawn: NDArray[np.int64], sampled: NDArray[np.bool_]) -> list[Row]:
+        """Every drawn pair as pieces: those that an earlier process kept, else newly cut ones."""
+        path = self.keep and self.keep.with_name(f"{self.keep.name}-{number}.npz")
+        if path is not None and path.exists():
+            with np.load(path) as kept:
+                sides = np.split(kept["pieces"], np.cumsum(kept["lengths"])[:-1])
+            return list(zip(sides[::2], sides[1::2], strict=True))
+        sentencepiece.set_random_generator_seed(self.seed * 1_000 + number)
+        rows = [self._encode(int(pair), int(way), sides) for (pair, way), sides in zip(drawn, sampled, strict=True)]
+        if path is not None and rows:
+            for old in path.parent.glob(f"{self.keep.name}-*.npz"):  # type: ignore[union-attr]
+                old.unlink()
+            flat = [side for row in rows for side in row]
+            partial = path.with_suffix(".part")
+            with partial.open("wb") as file:
+                np.savez(file, pieces=np.concatenate(flat), lengths=np.array([len(side) for side in flat]))
+            partial.rename(path)
+        return rows
+
+    def _encode(self, index: int, way: int, sampled: NDArray[np.bool_]) -> Row:
         """Source and target of a pair, both from the target's language symbol to eos."""
         pair = self.pairs[index]
         texts = (pair.other, pair.english) if way else (pair.english, pair.other)

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from torch import nn
 
 from mlcore.bundle import Bundle
 from mlcore.errors import InvalidInput
 from mlcore.models.recurrent import LSTM, BiLSTM, LockedDropout, WeightDropLSTM, project, reverse_within_length
+from mlcore.pieces import _drawn
 from mlcore.predictor import load_model
 from mlcore.training import cards
 from mlcore.training.data import bucket_batches, padded_length
@@ -188,6 +190,37 @@ def test_batches_of_sentence_pairs_hold_all_of_them_both_ways_and_little_padding
     assert real > 0.75 * cells
     rest = list(batches.epoch(0, skip=3))
     assert all(torch.equal(one["target"], other["target"]) for one, other in zip(whole[3:], rest, strict=True))
+
+
+def test_a_resumed_run_finds_the_pieces_that_it_had_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = translation.SubwordTokenizer(translation.toy()[1]["tokenizer.model"])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    pairs = [Pair("de", f"The dog sleeps on {i}", f"Der Hund schläft auf {i}") for i in range(40)]
+
+    def epoch(number: int, skip: int = 0) -> list[torch.Tensor]:
+        batches = PairBatches(
+            {"a": pairs}, {"a": 1.0}, tokenizer, tokens_per_batch=[200], seed=1, keep=folder / "pieces-general"
+        )
+        return [batch["source"] for batch in batches.epoch(number, skip=skip)]
+
+    whole = epoch(1)
+    real = sentencepiece.set_random_generator_seed
+    monkeypatch.setattr(sentencepiece, "set_random_generator_seed", lambda seed: real(seed + 1))  # as another process
+    assert all(map(torch.equal, whole[2:], epoch(1, skip=2)))
+    assert len(epoch(2)) > 0
+    assert [path.name for path in folder.iterdir()] == ["pieces-general-2.npz"], "an epoch that is over is not kept"
+    again = epoch(1)
+    assert len(again) != len(whole) or not all(map(torch.equal, whole, again)), "without the file others are drawn"
+
+
+def test_a_vocabulary_learns_from_the_same_texts_each_time() -> None:
+    texts = [f"text {i}" for i in range(1_000)]
+    first = _drawn(iter(texts), 100)
+    assert first == _drawn(iter(texts), 100)
+    assert len(set(first)) == 100
+    assert sum(text in texts[:100] for text in first) < 30, "of all of them, not the first ones"
+    assert _drawn(iter(texts), 5_000) == texts
 
 
 def test_a_size_reads_some_sets_more_often_than_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -206,7 +206,9 @@ def _stage(
     trainer = Trainer(
         model,
         settings=replace(settings, seed=run.seed),
-        batches=PairBatches(corpora, read, tokenizer, tokens_per_batch=growth, seed=run.seed),
+        batches=PairBatches(
+            corpora, read, tokenizer, tokens_per_batch=growth, seed=run.seed, keep=run.folder / f"pieces-{name}"
+        ),
         loss=translation_loss,  # type: ignore[arg-type]
         evaluate=partial(evaluation.quick_scores, tokenizer=tokenizer, data=run.data, sentences=size.dev_sentences),  # type: ignore[arg-type]
         monitor="mean",
@@ -247,7 +249,7 @@ def train(run: Run) -> Path:
         name: evaluation.greedy(some, tokenizer, run.data, limit=size.pairs)
         for name, some in (("float32", model), ("stored", predictor.model))
     }
-    metrics["baseline"] = evaluation.baseline(corpora, run.data, limit=size.pairs)
+    metrics["baseline"] = evaluation.baseline(run.data, limit=size.pairs)
     card = translation_card.render(
         run, predictor, metrics, {name: len(pairs) for name, pairs in corpora.items()}, mixing
     )
