@@ -190,10 +190,12 @@ def _source(options: argparse.Namespace) -> Iterator[Iterator[Any]]:
     spec = task.get(options.task)
     folder = Path() if options.input == "-" else Path(options.input).resolve().parent
     if options.input == "-" and isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # as a file is read, whatever the locale
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # as a file is read, whatever the locale
     try:
         path = Path(options.input)
-        opened: Any = nullcontext(sys.stdin) if options.input == "-" else path.open(encoding="utf-8", errors="replace")
+        opened: Any = (
+            nullcontext(sys.stdin) if options.input == "-" else path.open(encoding="utf-8-sig", errors="replace")
+        )
     except OSError as error:
         raise CommandError(f"{options.input} cannot be read: {error.strerror}") from error
     with opened as file:

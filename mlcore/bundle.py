@@ -50,7 +50,8 @@ def shipped_root() -> Path:
 
 def shipped() -> list[Path]:
     """Folders of the shipped bundles, in order."""
-    return sorted(path.parent for path in shipped_root().glob("*/*/config.json"))
+    found = (path.parent for path in shipped_root().glob("*/*/config.json"))
+    return sorted(path for path in found if not path.name.startswith("."))  # what a killed `write` left is none
 
 
 @dataclass(frozen=True)
@@ -192,14 +193,17 @@ class Bundle:
             (temporary / "config.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", "utf-8")
             temporary.chmod(0o755)
             cls.open(temporary)
+            old = path.with_name(f".{path.name}-old")
             if path.exists():
-                old = path.with_name(f".{path.name}-old")
                 shutil.rmtree(old, ignore_errors=True)
                 os.replace(path, old)
+            try:
                 os.replace(temporary, path)
-                shutil.rmtree(old)
-            else:
-                os.replace(temporary, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return cls.open(path)

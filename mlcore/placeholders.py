@@ -50,12 +50,14 @@ _KEPT = re.compile(
 _SOME = re.compile(
     rf"[\d`@#{{}}%<&/\\_{_SMALL}{_PICTURES}]|\w\.[a-z]{{2}}|\]\(|\*\uFE0F?\u20E3|\S{{{LONGEST_WORD + 1}}}"
 )
-_GLUED = re.compile(r"[^\W\d_]-?\Z")  # what stands before the number of a version, a model, a part
+_GLUED = re.compile(r"[^\W\d_][-/]?\Z")  # what stands before the number of a version, a model, a part
 # what is counted in numbers with dots that are no decimals
 _NUMBERED = re.compile(
     r"(?i:\b(?:version|release|section|chapter|figure|table|room|kapitel|abschnitt|abbildung|tabelle|raum|sección|"
     r"capítulo|figura|tabla|sala|chapitre|tableau|salle))\s\Z"
 )
+_ADDRESS = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!\Z)|\Z)){4}")  # IPv4: its dots group no thousands
+_CLOCK = re.compile(r"\s?[ap]\.?m\b", re.IGNORECASE)  # what stands behind 8.30 where that is a time
 _TAG = re.compile(r"<(/?)[a-zA-Z][^<>\n]*(?<!/)>")
 _MARK = re.compile(r"<p(\d+)>")
 _WORDS = re.compile(r"(?<![\w<])[^\W\d_]{3,}(?!\w)")
@@ -137,7 +139,9 @@ def _spans(text: str, source: str, target: str, glossary: Sequence[Sequence[str]
     for match in _matches(text):
         value = match.group()
         before = text[max(0, match.start() - 40) : match.start()]
-        if match.lastgroup == "number" and not _GLUED.search(before) and not _NUMBERED.search(before):
+        if match.lastgroup == "number" and not (
+            _GLUED.search(before) or _NUMBERED.search(before) or _CLOCK.match(text, match.end())
+        ):
             value = localised(value, source, target)
         may_go = match.lastgroup in ("number", "name", "emoji", "keycap", "identifier")
         kept.append((match.start(), match.end(), value, may_go))
@@ -160,8 +164,10 @@ def _terms(terms: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def localised(number: str, source: str, target: str) -> str:
-    """A number with the separators of another language, both of a range; what has more dots than one (dates, versions)
-    or begins a group with 0 stays as it is."""
+    """A number with the separators of another language, both of a range; what has more dots than one (dates, versions,
+    internet addresses) or begins a group with 0 stays as it is."""
+    if _ADDRESS.fullmatch(number):
+        return number
     ends = re.fullmatch(r"(\d[^-]*)-(\d[^-]*)", number)
     if ends:
         return "-".join(localised(end, source, target) for end in ends.groups())

@@ -65,7 +65,8 @@ class Predictor:
         return answers
 
     def stepwise(self, window: Sequence[Any], options: Any = None) -> Iterator[list[JSON]]:
-        """As `predict`, of one batch: nothing behind each of its engine's steps, at last all answers in order."""
+        """As `predict`, of one batch: nothing behind each row that is read and each of its
+        engine's steps, at last all answers in order."""
         answers: dict[int, JSON] = {}
         engine: Engine[int] = self.engine(len(window))
         items: dict[int, Item] = {}
@@ -74,6 +75,8 @@ class Predictor:
                 items[index] = self.prepare(*_split_request(request, options, self.task.inputs))
             except InvalidInput as error:
                 answers[index] = {"error": {"field": error.field, "message": error.message}}
+            if index + 1 < len(window):
+                yield []  # a document takes seconds to be read
         for index, item in items.items():
             engine.add(index, item)
         while engine.rows:

@@ -191,7 +191,7 @@ MIN_FREE_DISK_MB = 1_000  # below that uploads are refused
 DEVICE = _text("DEVICE", "auto")
 WORKER_THREADS = int(_text("WORKER_THREADS", "0"))  # cores of one operation; 0 takes all
 DATA_UPLOAD_MAX_MEMORY_SIZE = 25 << 20  # bytes
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000  # the admin names each row that it is to delete in a field
 FILE_UPLOAD_MAX_MEMORY_SIZE = 5 << 20
 FILE_UPLOAD_TEMP_DIR = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from mlcore.batching import Batch
 from mlcore.models.recurrent import BiLSTM, LockedDropout, length_mask
+
+_CUDNN_SWITCH = Lock()
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ class Model(nn.Module):
         steps = self.config.attribution_steps
         for step in range(steps):  # the last point is the text itself: its logits are the answer
             point = (embedded * ((step + 1) / steps)).requires_grad_()
-            with torch.backends.cudnn.flags(enabled=False):  # it takes no gradient through an LSTM that is not training
+            # cuDNN takes no gradient through an LSTM that is not training; the switch is the whole process's, and a
+            # second version may be tested beside this one
+            with _CUDNN_SWITCH, torch.backends.cudnn.flags(enabled=False):
                 logits = self.classify(point, lengths)  # (B, C)
             margin = logits[:, self.config.positive] - logits[:, self.config.negative]  # (B,)
             (gradient,) = torch.autograd.grad(margin.sum(), point)

@@ -177,13 +177,17 @@ class SentimentAnalysis(Task):
         """For example "Positive, 93 %"."""
         return f"{_LABELS[output['label']]}, {output['score'] * 100:.0f} %"
 
-    def scores(self, expected: Sequence[Any], outputs: Sequence[JSON]) -> dict[str, float]:
+    def scored(self, output: JSON) -> str:
+        """The label."""
+        return str(output["label"])
+
+    def scores(self, expected: Sequence[Any], found: Sequence[Any]) -> dict[str, float]:
         """Accuracy, and the mean over the labels of the share found (macro-recall)."""
-        pairs = [(str(wish), output["label"]) for wish, output in zip(expected, outputs, strict=True)]
+        pairs = [(str(wish), label) for wish, label in zip(expected, found, strict=True)]
         recalls = []
         for label in sorted({wish for wish, _ in pairs}):
-            found = [guess == label for wish, guess in pairs if wish == label]
-            recalls.append(sum(found) / len(found))
+            known = [guess == label for wish, guess in pairs if wish == label]
+            recalls.append(sum(known) / len(known))
         right = sum(wish == guess for wish, guess in pairs)
         return {"accuracy": right / max(1, len(pairs)), "macro_recall": sum(recalls) / max(1, len(recalls))}
 

@@ -309,12 +309,15 @@ class Translation(Task):
             return str(output["document"]["name"])
         return " ".join(output["translation_text"][:400].split())
 
-    def scores(self, expected: Sequence[Any], outputs: Sequence[JSON]) -> dict[str, float]:
+    def scored(self, output: JSON) -> str:
+        """The translation."""
+        return str(output["translation_text"])
+
+    def scores(self, expected: Sequence[Any], found: Sequence[Any]) -> dict[str, float]:
         """Lower-cased BLEU of sacrebleu (13a)."""
         from sacrebleu.metrics.bleu import BLEU
 
-        found = [output["translation_text"] for output in outputs]
-        return {"bleu": float(BLEU(lowercase=True).corpus_score(found, [list(map(str, expected))]).score)}
+        return {"bleu": float(BLEU(lowercase=True).corpus_score(list(found), [list(map(str, expected))]).score)}
 
     def columns(self, output: JSON) -> JSON:
         """Translation and detected language."""

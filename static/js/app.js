@@ -120,6 +120,16 @@ document.addEventListener("keydown", (event) => {
   if (event.repeat && event.key === "Enter" && event.target.closest(ASKS)) event.preventDefault();
 }, true);
 
+// A form that a whole page answers: a second press while that is on its way would send it twice.
+const AGAIN_MS = 10_000;
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || form.hasAttribute("hx-post") || event.defaultPrevented) return;
+  if (performance.now() - Number(form.dataset.sentAt ?? -AGAIN_MS) < AGAIN_MS) event.preventDefault();
+  else form.dataset.sentAt = performance.now();
+});
+window.addEventListener("pageshow", () => { for (const form of all("form[data-sent-at]")) delete form.dataset.sentAt; });
+
 function setUpForm() {
   const form = one("#run");
   if (!form) return;

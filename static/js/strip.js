@@ -24,7 +24,7 @@ function open(box) {
     pinned?.classList.remove("pinned");
     pinned = pinned === cell ? null : cell;
     pinned?.classList.add("pinned");
-    show(pinned ?? cell);
+    show(pinned);
   };
   // on over cells that stepped aside
   const move = (to, by = 1) => {
@@ -47,6 +47,7 @@ function open(box) {
     });
     cell.addEventListener("click", () => { if (!getSelection().toString()) { move(index); pin(cell); } });
   });
+  box.addEventListener("pointerleave", () => { if (!pinned && !box.contains(document.activeElement)) show(null); });
   box.addEventListener("keydown", (event) => {
     const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
     if (!event.target.classList.contains("cell")) return;

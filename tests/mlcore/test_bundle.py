@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -123,3 +124,30 @@ def test_the_shipped_bundles_are_whole_and_answer_as_stored() -> None:
         assert found.card
         assert found.path.parts[-2:] == (found.task, found.variant)
         self_test(Predictor(found))
+
+
+def test_what_a_killed_write_left_is_not_shipped(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "shipped_root", lambda: tmp_path / "bundles")
+    for name in ("en", ".en-old", ".en-x1"):
+        shutil.copytree(copy, tmp_path / "bundles" / "sentiment-analysis" / name)
+    assert [path.name for path in bundles.shipped()] == ["en"]
+
+
+def test_a_bundle_stays_where_the_new_one_cannot_be_moved(
+    copy: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, replace = Bundle.open(copy).digest, os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if target == copy and not source.name.endswith("-old"):
+            raise OSError("no room")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    kept = {name: tiny_bundle.read(name) for name in tiny_bundle.manifest["digests"] if name != bundles.WEIGHTS}
+    manifest = {k: v for k, v in tiny_bundle.manifest.items() if k not in ("format", "tensors", "digests")}
+    weights = {name: np.asarray(value) for name, value in tiny_bundle.weights().items()}
+    with pytest.raises(OSError, match="no room"):
+        Bundle.write(copy, manifest={**manifest, "version": 9}, weights=weights, files=kept)
+    assert Bundle.open(copy).digest == before
+    assert [path.name for path in copy.parent.iterdir() if path.name.startswith(".bundle")] == []

@@ -44,6 +44,13 @@ def test_one_answer_a_line_in_order_errors_included(tmp_path: Path, tiny_bundle:
     assert [w["text"] for w in answers[-1]["output"]["words"]] == ["The", "end", "🎬", "."]  # type: ignore[index]
 
 
+def test_a_file_may_begin_with_the_mark_that_windows_sets(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    source = tmp_path / "requests.jsonl"
+    source.write_text('{"text": "A fine film."}', encoding="utf-8-sig")
+    (answer,) = _predict(tiny_bundle, source, tmp_path / "answers.jsonl")
+    assert "output" in answer, answer
+
+
 def test_the_batch_size_changes_no_answer(tmp_path: Path, tiny_bundle: Bundle) -> None:
     source = tmp_path / "requests.jsonl"
     source.write_text("".join(json.dumps({"text": "good " * n}) + "\n" for n in range(1, 30)), encoding="utf-8")

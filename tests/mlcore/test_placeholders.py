@@ -69,6 +69,8 @@ def test_it_is_kept(value: str) -> None:
         ("3.5-4.5", "en", "de", "3,5-4,5"),
         ("1,234-5,678", "en", "de", "1.234-5.678"),
         ("2026-11-27", "en", "de", "2026-11-27"),
+        ("192.168.178.100", "de", "en", "192.168.178.100"),
+        ("192.168.178.256", "de", "en", "192,168,178,256"),
     ],
 )
 def test_digits_stay_and_separators_follow_the_language(number: str, source: str, target: str, expected: str) -> None:
@@ -184,3 +186,9 @@ def test_tags_hold_no_spaces_that_the_source_does_not_hold() -> None:
 @pytest.mark.parametrize("unit", ["%0", "0", "%", "%0$", "%-", ".0", "{", "<a", "@_", "`", "a_", "1.", "://"])
 def test_long_repetitions_are_looked_through_once(unit: str) -> None:
     kept_places("abc %" + unit * (20_000 // len(unit)))
+
+
+@pytest.mark.parametrize("text", ["HTTP/1.1", "8.30am", "8.30 p.m."])
+def test_numbers_of_versions_and_clocks_are_no_decimals(text: str) -> None:
+    (value,) = protect(f"It is {text} here", "en", "de").values
+    assert value in text

@@ -30,8 +30,20 @@ def test_a_review_is_typed_and_its_label_read(stack: Stack, page: Page, request:
     page.locator(".cell", has_text="wonderful").focus()
     expect(page.locator("[data-detail-place]")).to_contain_text("positive")
     page.keyboard.press("ArrowRight")
+    hint = page.locator("[data-detail-place] strong")
     page.keyboard.press("Enter")
     expect(page.locator(".cell.pinned")).to_have_count(1)
+    expect(hint).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.locator(".cell.pinned")).to_have_count(0)
+    expect(hint).to_have_count(0)
+    page.locator(".cell", has_text="loved").hover()
+    expect(hint).to_have_text("loved")
+    page.locator("h1").click()
+    page.locator("h1").hover()
+    expect(hint).to_have_count(0)
+    page.locator(".cell", has_text="wonderful").focus()
+    page.keyboard.press("Enter")
     clean(page)
     shoot(page, "result", request)
     page.reload()
@@ -100,8 +112,11 @@ def test_a_job_waits_for_a_worker_is_cancelled_and_another_answered(
 def test_many_lines_get_a_table(stack: Stack, page: Page, request: pytest.FixtureRequest) -> None:
     page.goto(f"{stack.url}/tasks/{TASK}/")
     page.fill("#lines", "A joy from start to end.\nA waste of an evening.\n" * 5)
-    page.click("text=Read all")
+    sent: list[str] = []
+    page.on("request", lambda asked: sent.append(asked.url) if asked.method == "POST" else None)
+    page.dblclick("text=Read all")
     expect(page.locator("#result")).to_contain_text("10 of 10 done", timeout=60_000)
+    assert len(sent) == 1, "a double click is one batch"
     clean(page)
     shoot(page, "batch", request)
 

@@ -330,8 +330,9 @@ def test_a_private_server_asks_to_sign_in(client: Client, settings: Any) -> None
 
 def test_no_nul_reaches_the_database(post_json: Post, client: Client) -> None:
     """PostgreSQL takes none: a text with one would be a failure of ours."""
-    said = error(post_json(JOBS, body(variant="e\0")))["message"]
-    assert "no variant" in said
+    for variant in ("e\0", "\ud800"):
+        said = error(post_json(JOBS, body(variant=variant)))["message"]
+        assert "no variant" in said
     items = [{"inputs": {"\0": "x"}}, {"inputs": inputs()}]
     made = post_json(BATCHES, {"task": TASK, "items": items})
     assert made.status_code == 202

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.auth.forms import UserCreationForm
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.test import Client
@@ -54,6 +55,31 @@ def test_a_success_clears_the_failures(client: Client, anna: User) -> None:
     client.logout()
     sign_in(client, "anna", "wrong")
     assert sign_in(client, "anna", "correct horse").status_code == 302
+
+
+def test_an_empty_password_clears_no_failures(client: Client, anna: User) -> None:
+    for _ in range(entrance.FAILURES):
+        sign_in(client, "anna", "wrong")
+        sign_in(client, "anna", "")
+    assert "Too many failures" in sign_in(client, "anna", "correct horse").content.decode()
+
+
+def test_a_name_that_is_taken_at_the_same_moment_is_said(
+    client: Client, db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"username": "ben", "password1": "battery staple 9", "password2": "battery staple 9"}
+    settings.SIGN_UP = True
+    save = UserCreationForm.save
+
+    def another_comes_first(form: Any, commit: bool = True) -> Any:
+        User.objects.create_user("ben")
+        return save(form, commit=commit)
+
+    monkeypatch.setattr(UserCreationForm, "save", another_comes_first)
+    answer = client.post("/accounts/sign-up/", fields)
+    assert answer.status_code == 200
+    assert "This name is taken." in answer.content.decode()
+    assert User.objects.count() == 1
 
 
 def test_signing_up_is_off_until_the_operator_says_so(client: Client, db: None, settings: Any) -> None:

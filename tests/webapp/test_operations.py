@@ -43,8 +43,8 @@ def second(version: ModelVersion, tmp_path: Path) -> ModelVersion:
     return registry.install(make_bundle(TASK, tmp_path, version=2).path)
 
 
-def uploaded(text: str, name: str = "dev.jsonl") -> File:
-    key = default_storage.save(f"uploads/{name}", ContentFile(text.encode()))
+def uploaded(text: str, name: str = "dev.jsonl", encoding: str = "utf-8") -> File:
+    key = default_storage.save(f"uploads/{name}", ContentFile(text.encode(encoding)))
     return File.objects.create(sha256="", size=len(text), key=key, name=name, media="labelled")
 
 
@@ -100,7 +100,8 @@ def test_an_evaluation_lands_on_the_version(version: ModelVersion, slow: Server)
 
 
 def test_a_table_of_two_columns_is_read_too(version: ModelVersion, slow: Server) -> None:
-    operation = operations.start(Kind.EVALUATE, version, file=uploaded("positive\tA good film.\nnegative\tBad.\n"))
+    table = "positive\tA good film.\n\nnegative\tBad.\n \n"
+    operation = operations.start(Kind.EVALUATE, version, file=uploaded(table))
     work(slow)
     assert reread(operation).result["items"] == 2
 
@@ -120,6 +121,28 @@ def test_a_bad_file_is_refused_in_words(version: ModelVersion, slow: Server, tex
     work(slow)
     assert reread(operation).status == Status.FAILED
     assert words in reread(operation).error
+
+
+@pytest.mark.parametrize(
+    "text", ["positive\tA caf\xe9.\n", '{"inputs": {"text": "A caf\xe9."}, "expected": "positive"}\n']
+)
+def test_a_file_in_another_encoding_is_refused_in_words(version: ModelVersion, slow: Server, text: str) -> None:
+    operation = operations.start(Kind.EVALUATE, version, file=uploaded(text, encoding="latin-1"))
+    work(slow)
+    assert "not text in UTF-8" in reread(operation).error
+
+
+def test_only_what_scores_need_is_kept_of_an_answer(version: ModelVersion, slow: Server) -> None:
+    rows = [operate.Row({"text": "A good film."}, None, "positive"), operate.Row({"text": ""}, None, "positive")]
+    steps = operate._ask(slow.loaded.load(version), rows, 0, 2)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        good, bad = end.value
+    assert isinstance(good.scored, str) and good.scored in good.headline.lower()
+    assert (good.error, bad.scored) == ("", None)
+    assert bad.headline == f"no answer: {bad.error}"
 
 
 def test_two_versions_are_compared_on_what_people_asked(
@@ -278,7 +301,7 @@ def test_a_window_is_answered_in_steps(version: ModelVersion, slow: Server, monk
     """A document of thousands of sentences must not look like a step that hangs."""
     monkeypatch.setattr(operate, "_LOOK_S", 0.0)
     predictor = slow.loaded.load(version)
-    monkeypatch.setattr(predictor, "stepwise", lambda requests: iter([[], [], [{"output": None}] * len(requests)]))
+    monkeypatch.setattr(predictor, "stepwise", lambda requests: iter([[], [], [{}] * len(requests)]))
     rows = [operate.Row({"text": "a"})]
     steps = operate._ask(predictor, rows, 0, 1)
     told = list(steps)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError, connection
 from django.test import Client
+from django.utils import timezone
 
 from webapp import database
 from webapp.jobs.models import Batch, Feedback, Job
@@ -83,9 +86,19 @@ def test_a_csv_and_a_txt_are_read(client: Client, run_jobs: Callable[[], None]) 
     assert sorted(Batch.objects.values_list("total", flat=True)) == [2, 2]
 
 
+def test_quotes_in_a_csv_are_kept_wherever_they_come_first(client: Client) -> None:
+    plain = "".join(f"{i},A plain row of some length.\n" for i in range(300))
+    table = f'id,text\n{plain}301,"He called it ""great, really"" and left"\n302, "two, too"\n'
+    client.post(MANY, {"file": SimpleUploadedFile("t.csv", table.encode())})
+    texts = [job.content.inputs["text"] for job in Job.objects.select_related("content")]
+    assert len(texts) == 302
+    assert {'He called it "great, really" and left', "two, too"} < set(texts)
+
+
 @pytest.mark.parametrize(
     ("upload", "words"),
     [
+        (("t.csv", b"text\ngood\nbad, very bad\n"), "Line 3 has more columns"),
         (("t.csv", b"a,b\n1,2\n"), "no column “text”"),
         (("t.csv", bytes(range(256)) * 8), "not text in UTF-8"),
         (("t.csv", b"text\n\0\n"), "binary"),
@@ -268,3 +281,25 @@ def test_who_opens_an_address_to_post_to_is_led_to_its_page(client: Client) -> N
         assert client.get(path)["Location"] == f"/tasks/{TASK}/"
         assert client.put(path).status_code == 405
     assert client.get("/tasks/photos/run")["Location"] == "/tasks/photos/"
+
+
+@pytest.mark.parametrize("path", ["/", f"/tasks/{TASK}/", "/history/", "/photos/"])
+def test_whoever_asks_for_the_head_alone_gets_it(client: Client, version: Any, path: str) -> None:
+    assert client.head(path).status_code == client.get(path).status_code == 200
+
+
+def test_a_browser_that_comes_back_stays_known(client: Client, version: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.post(RUN, inputs(), headers=HTMX)
+    name = django_settings.SESSION_COOKIE_NAME
+    assert name not in client.post(RUN, inputs(), headers=HTMX).cookies, "once a day is enough"
+    tomorrow = timezone.now() + timedelta(days=1)
+    monkeypatch.setattr(timezone, "now", lambda: tomorrow)
+    assert client.post(RUN, inputs(), headers=HTMX).cookies[name]["max-age"] == django_settings.SESSION_COOKIE_AGE
+
+
+def test_the_list_says_what_each_box_selects(client: Client, version: Any) -> None:
+    client.post(RUN, inputs("A film of its own."), headers=HTMX)
+    client.post(MANY, {"lines": "one\ntwo"})
+    page = client.get("/history/").content.decode()
+    assert 'aria-label="Select: A film of its own., ' in page
+    assert 'aria-label="Select: 2 texts, ' in page

@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from mlcore.bundle import Bundle
 from tests.translator import KNOWN, make_translator
-from webapp.jobs import submission, upkeep
-from webapp.jobs.models import Batch, Feedback, File, Job, Remembered, Status
+from webapp.jobs import operate, operations, submission, upkeep
+from webapp.jobs.models import Batch, Feedback, File, Job, Operation, Remembered, Status
 from webapp.jobs.owners import Owner
 from webapp.jobs.server import Server
 from webapp.registry import services as registry
@@ -302,3 +302,17 @@ def test_french_thousands_come_out_as_english_ones(client: Client, work: Callabl
     job = submit(client, text="Cela coûte 1\u202f234\u202f567,50 euros.", **{"option-source": "fr"})
     work()
     assert "1,234,567.50" in reread(job).content.output["translation_text"]
+
+
+def test_a_replay_leaves_documents_out(client: Client, work: Callable) -> None:
+    """Their headline is a name, which every version gives alike."""
+    data = base64.b64encode(f"{KNOWN[0][0]}\n".encode()).decode()
+    document = {"document": {"base64": data, "name": "brief.txt"}}
+    owner = Owner(session="anna")
+    submission.submit(submission.check(TASK, document, {"source": "de"}, owner=owner), owner=owner)
+    submission.submit(submission.check(TASK, {"text": KNOWN[0][0]}, {"source": "de"}, owner=owner), owner=owner)
+    work()
+    version = registry.active(TASK, "multi")
+    assert Job.objects.filter(status=Status.SUCCEEDED).count() == 2
+    rows = list(operate._answered(operations.start(Operation.Kind.REPLAY, version, number=10)))
+    assert [row.inputs.get("text") for row in rows] == [KNOWN[0][0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -100,7 +101,7 @@ async def create_job(
 async def _told(pk: UUID, notices: list[str]) -> AsyncIterator[str]:
     """`job` first, then its events from the first one on, at last `result`: the job with its output."""
     yield streams.sse("job", (await asked(_read)(pk, notices))[1])
-    async for event in streams.follow_jobs([pk], last="0.0"):
+    async for event in streams.follow_jobs([pk], last="0.0", longest_s=math.inf):  # nobody connects to a POST again
         yield event
     result = await _result(pk)
     if result is not None:

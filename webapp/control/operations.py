@@ -50,7 +50,7 @@ class StartForm(forms.Form):
         min_value=1,
         max_value=operations.MOST_REPLAYED,
         widget=UnfoldAdminIntegerFieldWidget,
-        help_text="Last jobs to replay or compare on.",
+        help_text="Last jobs to replay or compare on, those with a document left out.",
     )
 
     def start(self, request: HttpRequest) -> Operation:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, OperationalError
@@ -48,8 +49,9 @@ class Row:
 class Answer:
     """What a version made of a row."""
 
-    output: dict[str, Any] | None
-    error: str
+    headline: str
+    scored: Any  # what its task's `scores` takes; the whole answer would fill the memory with thousands of them
+    error: str  # empty where it was answered
     seconds: float
 
 
@@ -112,10 +114,10 @@ def _evaluate(operation: Operation, loaded: Loaded) -> Steps:
     if any(row.expected is None for row in rows):
         raise InvalidInput("file", "Some rows say nothing of what is expected. Each needs an “expected”.")
     answers = yield from _ask(loaded.get(_version(operation)), rows, 0, len(rows))
-    good = [(row.expected, a.output) for row, a in zip(rows, answers, strict=True) if a.output is not None]
+    good = [(row.expected, a.scored) for row, a in zip(rows, answers, strict=True) if not a.error]
     if not good:
         raise InvalidInput("file", f"None of the {len(rows):,} rows could be answered: {answers[0].error}")
-    scores = spec.scores([expected for expected, _ in good], [output for _, output in good])
+    scores = spec.scores([expected for expected, _ in good], [scored for _, scored in good])
     return {
         "items": len(rows),
         "errors": len(rows) - len(good),
@@ -132,17 +134,17 @@ def _compare(operation: Operation, loaded: Loaded) -> Steps:
         raise InvalidInput("file", "There is nothing to compare: the file was deleted, or no job was answered yet.")
     first = yield from _ask(loaded.get(_version(operation)), rows, 0, 2 * len(rows))
     second = yield from _ask(loaded.get(operation.other), rows, len(rows), 2 * len(rows))
-    result = _difference(spec, rows, [_headline(spec, a) for a in second], first)
+    result = _difference(spec, rows, [a.headline for a in second], first)
     labelled = [place for place, row in enumerate(rows) if row.expected is not None]
     sides = []  # a list: PostgreSQL keeps no order of an object's names
     for version, answers in ((_version(operation), first), (operation.other, second)):
-        good = [place for place in labelled if answers[place].output is not None]
-        scores = spec.scores([rows[i].expected for i in good], [answers[i].output or {} for i in good]) if good else {}
+        good = [place for place in labelled if not answers[place].error]
+        scores = spec.scores([rows[i].expected for i in good], [answers[i].scored for i in good]) if good else {}
         side = {
             "version": str(version),
             "scores": {name: round(value, 4) for name, value in scores.items()},
             "latency_ms": _latency(answers),
-            "errors": sum(answer.output is None for answer in answers),
+            "errors": sum(bool(answer.error) for answer in answers),
         }
         sides.append(side)
     return {**result, "versions": sides}
@@ -159,7 +161,7 @@ def _replay(operation: Operation, loaded: Loaded) -> Steps:
     return {
         **result,
         "latency_ms": {"then": round(1000 * statistics.median(then)) if then else None, "now": _latency(answers)},
-        "errors": sum(answer.output is None for answer in answers),
+        "errors": sum(bool(answer.error) for answer in answers),
     }
 
 
@@ -181,7 +183,7 @@ def _ask(
                     yield done + start, total
                     looked = time.monotonic()
         each = (time.monotonic() - began) / len(window)
-        found += [Answer(answer.get("output"), answer.get("error", {}).get("message", ""), each) for answer in answers]
+        found += [_answer(spec, answer, each) for answer in answers]
     return found
 
 
@@ -191,7 +193,7 @@ def _difference(
     """Agreement with earlier answers, and those that differ, the least alike first; whose they were is not told."""
     found: list[dict[str, Any]] = []
     for row, then, answer in zip(rows, before, answers, strict=True):
-        now = _headline(spec, answer)
+        now = answer.headline
         if now != then:
             alike = SequenceMatcher(None, then, now, autojunk=False).ratio()
             found.append({"asked": spec.headline(row.inputs), "then": then, "now": now, "alike": round(alike, 3)})
@@ -203,8 +205,11 @@ def _difference(
     }
 
 
-def _headline(spec: tasks.Task, answer: Answer) -> str:
-    return spec.headline_of_output(answer.output)[:120] if answer.output is not None else f"no answer: {answer.error}"
+def _answer(spec: tasks.Task, answer: dict[str, Any], seconds: float) -> Answer:
+    if (output := answer.get("output")) is not None:
+        return Answer(spec.headline_of_output(output)[:120], spec.scored(output), "", seconds)
+    error = str(answer.get("error", {}).get("message", "")) or NEUTRAL
+    return Answer(f"no answer: {error}", None, error, seconds)
 
 
 def _latency(answers: Sequence[Answer]) -> int:
@@ -213,12 +218,15 @@ def _latency(answers: Sequence[Answer]) -> int:
 
 
 def _answered(operation: Operation) -> Iterator[Row]:
-    """The last jobs of the version's task and variant that were answered."""
+    """The last jobs of the version's task and variant that were answered; but those with a document, whose headline
+    is its name whatever a version makes of it."""
     version = _version(operation)
     jobs = Job.objects.filter(task=version.task, variant=version.variant, status=Status.SUCCEEDED).select_related(
         "content"
     )
-    for job in jobs.order_by("-created_at")[: operation.number]:
+    document = tasks.get(version.task).document_input
+    texts = (job for job in jobs.order_by("-created_at").iterator(200) if not job.content.inputs.get(document))
+    for job in islice(texts, operation.number):
         yield Row(job.content.inputs, job.content.options, None, job.answer, job.model_time_s)
 
 
@@ -227,13 +235,19 @@ def read_labelled(operation: Operation) -> Iterator[Row]:
     spec = tasks.get(_version(operation).task)
     if operation.file is None:
         raise InvalidInput("file", "The labelled file was deleted meanwhile. Start the operation again with it.")
-    with files.local_path(str(operation.file_id)) as path, path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)) if _is_table(path) else None
-        if lines is None:
-            file.seek(0)
-            yield from (_row(number, line) for number, line in enumerate(_limited(file), start=1) if line.strip())
-            return
+    try:
+        with files.local_path(str(operation.file_id)) as path, path.open(encoding="utf-8-sig", newline="") as file:
+            if not _is_table(path):
+                yield from (_row(number, line) for number, line in enumerate(_limited(file), start=1) if line.strip())
+                return
+            lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except UnicodeDecodeError:
+        raise InvalidInput("file", "The file is not text in UTF-8. Save it as UTF-8 and upload it again.") from None
+    except csv.Error as error:
+        raise InvalidInput("file", f"The file cannot be read: {error}.") from error
     for number, line in enumerate(_limited(lines), start=1):
+        if not any(cell.strip() for cell in line):
+            continue
         if len(line) != 2 or not spec.many:
             raise InvalidInput("file", f"Line {number} is not “expected TAB text”.")
         yield Row({spec.many: line[1]}, None, line[0])

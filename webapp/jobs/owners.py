@@ -10,10 +10,12 @@ from django.conf import settings
 from django.core import signing
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils import timezone
 
 from webapp.jobs.models import Batch, Feedback, File, Job, Remembered
 
 _SESSION_KEY = "owner"
+_SEEN_KEY = "seen"  # the day, as a number, on which the session was last made to last
 _SALT = "unroll.token"
 
 
@@ -72,11 +74,13 @@ def owner_of(request: HttpRequest) -> Owner:
 
 def owner_for_page(request: HttpRequest) -> Owner:
     """Who is asking from a page: a visitor without a session gets one."""
-    found = owner_of(request)
-    if not found.is_nobody:
-        return found
-    request.session[_SESSION_KEY] = uuid.uuid4().hex
-    return owner_of(request)
+    found, today = owner_of(request), timezone.now().toordinal()
+    if found.is_nobody:
+        request.session[_SESSION_KEY] = uuid.uuid4().hex
+        found = owner_of(request)
+    if found.session and request.session.get(_SEEN_KEY) != today:
+        request.session[_SEEN_KEY] = today  # what is stored goes with a new cookie: who comes back stays known
+    return found
 
 
 def adopt_on_sign_in(*, request: HttpRequest, user: Any, **_: Any) -> None:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
@@ -41,7 +41,7 @@ def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpRespon
     return render(request, "playground/account.html", {**shared, **context}, status=status)
 
 
-@require_GET
+@require_safe
 @login_required
 @never_cache
 @ensure_csrf_cookie

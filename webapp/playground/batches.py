@@ -8,7 +8,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from mlcore import task as tasks
 from webapp.jobs import queries, services
@@ -17,14 +17,14 @@ from webapp.playground import lookup
 from webapp.registry.services import queue_of
 
 
-@require_GET
+@require_safe
 @ensure_csrf_cookie
 def batch_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A batch, its progress and its answers."""
     return render(request, "playground/batch.html", _batch_context(request, pk))
 
 
-@require_GET
+@require_safe
 def batch_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Progress and answers as they stand now."""
     return render(request, "playground/_batch.html", _batch_context(request, pk))

@@ -10,6 +10,7 @@ from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
 from django.contrib.auth.views import LoginView
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -44,7 +45,8 @@ class SignInForm(AuthenticationForm):
                 cache.add(key, 0, PAUSE_S)
                 cache.incr(key)
             raise
-        cache.delete(next(iter(limits)))
+        if self.user_cache is not None:  # without a password nothing was tried, and nothing is raised here
+            cache.delete(next(iter(limits)))
         return found
 
 
@@ -58,13 +60,27 @@ class SignIn(LoginView):
         return super().get_context_data(**context, sign_up=settings.SIGN_UP, mail=reset.configured())
 
 
+def save_account(form: UserCreationForm[Any], **rights: bool) -> Any:
+    """The account that a valid form makes; None, and an error at the name, where another request has just taken it."""
+    user = form.save(commit=False)
+    for name, value in rights.items():
+        setattr(user, name, value)
+    try:
+        with transaction.atomic():
+            user.save()
+    except IntegrityError:
+        form.add_error("username", "This name is taken.")
+        return None
+    return user
+
+
 @never_cache
 def sign_up(request: HttpRequest) -> HttpResponse:
     """Make an account of one's own; 404 where the operator does not allow it."""
     if not settings.SIGN_UP:
         raise Http404
     form: UserCreationForm[Any] = UserCreationForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        login(request, form.save())
+    if request.method == "POST" and form.is_valid() and (user := save_account(form)) is not None:
+        login(request, user)
         return redirect("home")
     return render(request, "registration/sign_up.html", {"form": form})

@@ -11,7 +11,7 @@ from django.db.models import Prefetch, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from mlcore.tasks.image_tagging import NO_TAG
 from webapp.jobs import files, services
@@ -24,7 +24,7 @@ _PAGE = 24
 _TAGGED_JOBS = 2_000  # jobs whose tags the filter lists
 
 
-@require_GET
+@require_safe
 @ensure_csrf_cookie
 def gallery(request: HttpRequest) -> HttpResponse:
     """The visitor's photos, newest first: by tag, by a word of the caption."""

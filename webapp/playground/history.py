@@ -9,7 +9,7 @@ from django.core.paginator import Paginator
 from django.db.models import CharField, Value
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from mlcore import task as tasks
 from webapp.jobs import queries, services
@@ -21,7 +21,7 @@ _PAGE = 30
 _KINDS = {"job": Job, "batch": Batch, "photo": File}
 
 
-@require_GET
+@require_safe
 def history(request: HttpRequest) -> HttpResponse:
     """Jobs and batches of the visitor, newest first."""
     owner = owner_of(request)

@@ -25,6 +25,7 @@ POLICY = (
 )
 # the admin's own scripts (Alpine, htmx) build functions of attributes, and its theme stands in a style element
 ADMIN_POLICY = f"{POLICY}; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'"
+_API_PAGE = "/api/v1/docs"  # for people, like the site's own
 _OPEN_TO_ALL = ("/accounts/", "/static/", "/healthz/", "/metrics", "/setup/", "/shared/")
 
 
@@ -80,7 +81,7 @@ def signed_in_only(get_response: Handler) -> Handler:
 
 
 def _refuse(request: HttpRequest) -> HttpResponse:
-    if request.path.startswith("/api/"):
+    if request.path.startswith("/api/") and request.path != _API_PAGE:
         message = "This server asks everybody to sign in."
         return JsonResponse({"error": {"field": None, "message": message}}, status=401)
     if request.headers.get("HX-Request"):  # a part of a page, which the sign-in page is not

@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
@@ -64,7 +64,7 @@ def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpRespon
     return render(request, "playground/photos.html", {**shared, **context}, status=status)
 
 
-@require_GET
+@require_safe
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> HttpResponse:
     """A place to drop photos."""
@@ -200,14 +200,14 @@ def show_job(request: HttpRequest, job: Job, status: int = 200, **context: Any) 
     return _page(request, status, cards=[of_job(request, job)], **context)
 
 
-@require_GET
+@require_safe
 @ensure_csrf_cookie
 def photo_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A photo and its answers; survives reload and restart."""
     return _page(request, cards=[card(_find(request, pk))])
 
 
-@require_GET
+@require_safe
 def panel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The card as it stands now."""
     return render(request, "playground/_photo.html", card(_find(request, pk)))
@@ -224,7 +224,7 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     return redirect("photo-page", pk=pk)
 
 
-@require_GET
+@require_safe
 def image(request: HttpRequest, pk: UUID, size: str = "large") -> HttpResponse:
     """An uploaded photo, encoded anew: nothing of the file that was sent reaches a browser."""
     try:

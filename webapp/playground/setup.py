@@ -8,11 +8,11 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.forms import UserCreationForm
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 
+from webapp.playground.entrance import save_account
 from webapp.secret import read_or_make
 
 
@@ -31,11 +31,8 @@ def first_administrator(request: HttpRequest, token: str) -> HttpResponse:
     if path is None or not secrets.compare_digest(path.encode(), f"/setup/{token}/".encode()):
         raise Http404
     form: UserCreationForm[Any] = UserCreationForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        with transaction.atomic():
-            user = form.save(commit=False)
-            user.is_staff = user.is_superuser = True
-            user.save()
+    rights = {"is_staff": True, "is_superuser": True}
+    if request.method == "POST" and form.is_valid() and (user := save_account(form, **rights)) is not None:
         settings.SETUP_TOKEN_FILE.unlink(missing_ok=True)
         login(request, user)
         return redirect("admin:index")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from webapp.jobs.models import Job, Share
 from webapp.playground import lookup, panels
@@ -36,7 +36,7 @@ def _answer(request: HttpRequest, job: Job, found: Share | None) -> HttpResponse
     return lookup.back(request, "job", job.pk) or render(request, "playground/_share.html", context)
 
 
-@require_GET
+@require_safe
 def shared(request: HttpRequest, token: str) -> HttpResponse:
     """The result, without anything that acts on it; photos are not shown, their files are their owner's."""
     if "\0" in token:  # PostgreSQL takes none in a question

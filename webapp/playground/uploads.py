@@ -45,16 +45,24 @@ def _read_file(upload: UploadedFile[Any], column: str) -> list[str]:
 
 
 def _read_csv(text: str, column: str) -> list[str]:
+    """The column's cells; the delimiter is the one that the first row has the column with, quotes are doubled ones."""
+    found: list[str] = []
     try:
-        dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
-    except csv.Error:
-        dialect = csv.excel
-    try:
-        rows = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)
-        names = rows.fieldnames or []
-        if column not in names:
-            shown = ", ".join(str(name)[:30] for name in names[:8]) or "none"
-            raise InvalidInput(FIELD, f"The file has no column “{column}”. Its columns: {shown}.")
-        return [row[column] or "" for row in rows]
+        for delimiter in ",;\t":
+            rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+            names = [str(name) for name in rows.fieldnames or []]
+            if column in names:
+                return [_cell(row, column, rows.line_num) for row in rows]
+            found = max(found, names, key=len)
     except csv.Error as error:
         raise InvalidInput(FIELD, f"The CSV cannot be read: {error}.") from error
+    shown = ", ".join(name[:30] for name in found[:8]) or "none"
+    raise InvalidInput(FIELD, f"The file has no column “{column}”. Its columns: {shown}.")
+
+
+def _cell(row: dict[Any, Any], column: str, line: int) -> str:
+    if any(row.get(None) or []):  # what stands behind the last column would be lost, and mostly it is half a text
+        raise InvalidInput(
+            FIELD, f"Line {line} has more columns than the first. Put double quotes around a text with commas in it."
+        )
+    return row[column] or ""

@@ -11,7 +11,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from mlcore import task as tasks
 from mlcore.errors import InvalidInput
@@ -59,14 +59,14 @@ def _page(request: HttpRequest, spec: tasks.Task, status: int = 200, **context: 
     return render(request, "playground/task.html", {**shared, **context}, status=status)
 
 
-@require_GET
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """What Unroll can do."""
     shown = [(spec, _unavailable(spec)) for spec in installed_tasks()]
     return render(request, "playground/home.html", {"tasks": shown})
 
 
-@require_GET
+@require_safe
 @ensure_csrf_cookie
 def task_page(request: HttpRequest, page: str) -> HttpResponse:
     """An empty form, an empty result."""
@@ -163,7 +163,7 @@ def run_document(request: HttpRequest, page: str) -> HttpResponse:
     return redirect("job", pk=job.pk)
 
 
-@require_GET
+@require_safe
 def file(request: HttpRequest, pk: UUID) -> FileResponse:
     """A document, for whoever may open it; never shown by the browser itself."""
     found = File.objects.filter(pk=pk, media="document").first()
@@ -172,7 +172,7 @@ def file(request: HttpRequest, pk: UUID) -> FileResponse:
     return files.attachment(found)
 
 
-@require_GET
+@require_safe
 @ensure_csrf_cookie
 def job_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The task's page with a job's inputs and its result; survives reload and restart."""
@@ -189,7 +189,7 @@ def _show_job(request: HttpRequest, job: Job, status: int = 200, **context: Any)
     return _page(request, spec, status, form=forms.bound(spec, job.content.inputs, options), **{**shown, **context})
 
 
-@require_GET
+@require_safe
 def job_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The result as it stands now."""
     return _show_panel(request, pk)
@@ -202,7 +202,7 @@ def _show_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
     return render(request, "playground/_panel.html", panels.context(job, token=request.GET.get("token", "")))
 
 
-@require_GET
+@require_safe
 def download(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The answer as a text file."""
     job: Job = lookup.find(request, Job, pk)

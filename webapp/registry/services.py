@@ -36,7 +36,8 @@ def bundle_path(version: ModelVersion) -> Path:
 
 def active(task_name: str, variant: str) -> ModelVersion:
     """The version that answers; InvalidInput for an unknown variant, ModelUnavailable where none can."""
-    variant = variant.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL takes none in a question
+    # databases take neither NULs nor halves of characters in a question
+    variant = variant.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     if not setting(task_name).enabled:
         title = task.get(task_name).title
         raise ModelUnavailable(f"{title} is switched off. Ask the operator when it will be back.")
