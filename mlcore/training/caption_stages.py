@@ -47,7 +47,6 @@ class Size:
     start: str = "image-tagging/en"  # bundle that the encoder comes from; empty: ImageNet
     frozen_blocks: int = 7  # of the encoder, that learn in the last tenth of `together` only
     augmented: int = 0  # copies of each photo, cropped, mirrored and relit, whose features are read too
-    places: float = 1.0  # share of a photo's places that a step of the decoder alone is shown
     photos_per_batch: int = 16
     tokens_per_batch: int = 2_048
     photos: int = 0  # use only so many; 0 takes all
@@ -125,9 +124,7 @@ class Stages:
         features = self.features(model)
         dev = encoder_features(self.run.folder, model.encoder, self.dev)
         plain = torch.from_numpy(dev[:, 0].astype(np.float32))
-        batches = PhotoBatches(
-            features, self.captions, photos=self.size.photos_per_batch, seed=self.run.seed, places=self.size.places
-        )
+        batches = PhotoBatches(features, self.captions, photos=self.size.photos_per_batch, seed=self.run.seed)
         self.fit(name, model.decoder, batches, loss, lambda decoder: self.scores(decoder, plain))
 
     def on_photos(self, name: str, model: Model) -> None:

@@ -57,23 +57,12 @@ class TextBatches:
 
 
 class PhotoBatches:
-    """Photos with all their captions: features are looked at once for all of a photo's captions.
-
-    Of each photo's places a share is shown, others each time: an encoder that has learned from these photos itself says
-    more of them than it will of new ones.
-    """
+    """Photos with all their captions: features are looked at once for all of a photo's captions."""
 
     def __init__(
-        self,
-        features: NDArray[np.float16],
-        captions: list[list[NDArray[np.int64]]],
-        *,
-        photos: int,
-        seed: int,
-        places: float = 1.0,
+        self, features: NDArray[np.float16], captions: list[list[NDArray[np.int64]]], *, photos: int, seed: int
     ) -> None:
         self.features, self.captions, self.photos, self.seed = features, captions, photos, seed
-        self.places = int(places * features.shape[2])
 
     def epoch(self, number: int, *, skip: int) -> Iterator[Batch]:
         """Batches of features (P, places, F), index (B,) of each caption's photo, tokens (B, T), and photo (P,)."""
@@ -86,19 +75,12 @@ class PhotoBatches:
             rows = [(place, row) for place, photo in enumerate(chosen) for row in self.captions[photo]]
             yield {
                 "features": torch.from_numpy(
-                    np.stack([self._seen(photo, views[photo], generator) for photo in chosen]).astype(np.float32)
+                    np.stack([self.features[photo, views[photo]] for photo in chosen]).astype(np.float32)
                 ),
                 "index": torch.tensor([place for place, _ in rows]),
                 "tokens": pad([row for _, row in rows]),
                 "photo": torch.from_numpy(chosen),
             }
-
-    def _seen(self, photo: int, view: int, generator: np.random.Generator) -> NDArray[np.float16]:
-        """Features (places shown, F)."""
-        found: NDArray[np.float16] = self.features[photo, view]
-        if self.places < len(found):
-            found = found[generator.permutation(len(found))[: self.places]]
-        return found
 
 
 class PixelBatches:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 from mlcore.models import cnn
 from mlcore.models.attention_captioner import Config, Model
-from mlcore.training.captioning import PhotoBatches, SelfCritical, sample
+from mlcore.training.captioning import SelfCritical, sample
 
 
 @pytest.fixture
@@ -121,21 +120,3 @@ def test_rewards_teach_the_policy_that_is_drawn_from(model: Model) -> None:
         loss(model.decoder, batch).backward()
         optimizer.step()
     assert before < 0.5 < 0.9 < rate()
-
-
-def test_other_places_of_a_photo_are_shown_each_time() -> None:
-    features = np.arange(2 * 1 * 10 * 3).reshape(2, 1, 10, 3).astype(np.float16)
-    captions = [[np.array([2, 7, 3])], [np.array([2, 8, 9, 3])]]
-    batches = PhotoBatches(features, captions, photos=2, seed=1, places=0.7)
-    seen = []
-    for number in range(6):
-        (batch,) = batches.epoch(number, skip=0)
-        for photo, found in zip(batch["photo"].tolist(), batch["features"].numpy(), strict=True):
-            assert found.shape == (7, 3)
-            assert {tuple(place) for place in found} < {tuple(place) for place in features[photo, 0].astype(np.float32)}
-            seen.append(frozenset(map(tuple, found)))
-        (again,) = batches.epoch(number, skip=0)
-        assert torch.equal(batch["features"], again["features"]), "a resumed run sees the same"
-    assert len(set(seen)) > 6
-    (whole,) = PhotoBatches(features, captions, photos=2, seed=1).epoch(0, skip=0)
-    assert whole["features"].shape == (2, 10, 3)
