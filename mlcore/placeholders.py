@@ -50,14 +50,14 @@ _KEPT = re.compile(
 _SOME = re.compile(
     rf"[\d`@#{{}}%<&/\\_{_SMALL}{_PICTURES}]|\w\.[a-z]{{2}}|\]\(|\*\uFE0F?\u20E3|\S{{{LONGEST_WORD + 1}}}"
 )
-_GLUED = re.compile(r"[^\W\d_][-/]?\Z")  # what stands before the number of a version, a model, a part
+_GLUED = re.compile(r"(?:[^\W\d_]-?|\b[A-Z]{2,}/)\Z")  # what stands before the number of a version, a model, a part
 # what is counted in numbers with dots that are no decimals
 _NUMBERED = re.compile(
     r"(?i:\b(?:version|release|section|chapter|figure|table|room|kapitel|abschnitt|abbildung|tabelle|raum|sección|"
     r"capítulo|figura|tabla|sala|chapitre|tableau|salle))\s\Z"
 )
 _ADDRESS = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!\Z)|\Z)){4}")  # IPv4: its dots group no thousands
-_CLOCK = re.compile(r"\s?[ap]\.?m\b", re.IGNORECASE)  # what stands behind 8.30 where that is a time
+_HOUR, _NOON = re.compile(r"\d{1,2}\.\d\d"), re.compile(r"\s?[ap]\.?m\b", re.IGNORECASE)  # 8.30 am: English alone
 _TAG = re.compile(r"<(/?)[a-zA-Z][^<>\n]*(?<!/)>")
 _MARK = re.compile(r"<p(\d+)>")
 _WORDS = re.compile(r"(?<![\w<])[^\W\d_]{3,}(?!\w)")
@@ -140,7 +140,9 @@ def _spans(text: str, source: str, target: str, glossary: Sequence[Sequence[str]
         value = match.group()
         before = text[max(0, match.start() - 40) : match.start()]
         if match.lastgroup == "number" and not (
-            _GLUED.search(before) or _NUMBERED.search(before) or _CLOCK.match(text, match.end())
+            _GLUED.search(before)
+            or _NUMBERED.search(before)
+            or (source == "en" and all(map(_HOUR.fullmatch, value.split("-"))) and _NOON.match(text, match.end()))
         ):
             value = localised(value, source, target)
         may_go = match.lastgroup in ("number", "name", "emoji", "keycap", "identifier")

@@ -56,7 +56,7 @@ After @2, each from its decoder on its features, beam 3 on the same photos:
 | a whole run: `words` with dropout .5 and 0.3 of the places left out, then `reward` | 1,200 + 600 | .622 | .242 |
 | between that run's decoder and @2's, 0.3 and 0.7 of them | 0 | .628 | .237 |
 
-Nothing of it was better, so @2 stays. What it knows by heart is the limit: tags and captions of these 6,685 photos
+None of these was better than @2. What it knows by heart is the limit: tags and captions of these 6,685 photos
 taught the encoder too, so it says more of them than of new ones. More photos with captions would help, or an encoder
 that has seen more: the same kind of decoder on a frozen CLIP encoder has a BLEU-4 of 25.9 on these photos."""
 _PEOPLE = ("man", "woman", "boy", "girl")

@@ -91,13 +91,17 @@ class PairBatches:
         path = self.keep and self.keep.with_name(f"{self.keep.name}-{number}.npz")
         if path is not None and path.exists():
             with np.load(path) as kept:
-                sides = np.split(kept["pieces"], np.cumsum(kept["lengths"])[:-1])
-            return list(zip(sides[::2], sides[1::2], strict=True))
+                pieces, lengths = kept["pieces"], kept["lengths"]
+            if len(lengths) == 2 * len(drawn):  # else shares were changed since
+                sides = np.split(pieces, np.cumsum(lengths)[:-1])
+                return list(zip(sides[::2], sides[1::2], strict=True))
         sentencepiece.set_random_generator_seed(self.seed * 1_000 + number)
         rows = [self._encode(int(pair), int(way), sides) for (pair, way), sides in zip(drawn, sampled, strict=True)]
         if path is not None and rows:
+            before = path.with_name(f"{self.keep.name}-{number - 1}.npz")  # type: ignore[union-attr]
             for old in path.parent.glob(f"{self.keep.name}-*.npz"):  # type: ignore[union-attr]
-                old.unlink()
+                if old != before:  # the last checkpoint may lie in that epoch still
+                    old.unlink()
             flat = [side for row in rows for side in row]
             partial = path.with_suffix(".part")
             with partial.open("wb") as file:

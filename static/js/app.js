@@ -125,8 +125,10 @@ const AGAIN_MS = 10_000;
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post" || form.hasAttribute("hx-post") || event.defaultPrevented) return;
-  if (performance.now() - Number(form.dataset.sentAt ?? -AGAIN_MS) < AGAIN_MS) event.preventDefault();
-  else form.dataset.sentAt = performance.now();
+  const since = performance.now() - Number(form.dataset.sentAt ?? -AGAIN_MS);
+  if (since >= AGAIN_MS) { form.dataset.sentAt = performance.now(); return; }
+  event.preventDefault();
+  if (since > 1_000) say("This was sent a moment ago. Wait for its page, or press again in ten seconds.");
 });
 window.addEventListener("pageshow", () => { for (const form of all("form[data-sent-at]")) delete form.dataset.sentAt; });
 

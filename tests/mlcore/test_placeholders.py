@@ -188,7 +188,15 @@ def test_long_repetitions_are_looked_through_once(unit: str) -> None:
     kept_places("abc %" + unit * (20_000 // len(unit)))
 
 
-@pytest.mark.parametrize("text", ["HTTP/1.1", "8.30am", "8.30 p.m."])
+@pytest.mark.parametrize("text", ["HTTP/1.1", "8.30am", "8.30 p.m.", "8.30-9.45 pm"])
 def test_numbers_of_versions_and_clocks_are_no_decimals(text: str) -> None:
     (value,) = protect(f"It is {text} here", "en", "de").values
     assert value in text
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "value"),
+    [("Es kamen 1.234 am Montag.", "de", "1,234"), ("2,5 am Freitag", "de", "2.5"), ("pro kg/2,50 Euro", "de", "2.50")],
+)
+def test_a_number_before_a_small_word_or_behind_a_rate_is_one(text: str, source: str, value: str) -> None:
+    assert protect(text, source, "en").values == (value,)

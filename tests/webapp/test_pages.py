@@ -99,6 +99,8 @@ def test_quotes_in_a_csv_are_kept_wherever_they_come_first(client: Client) -> No
     ("upload", "words"),
     [
         (("t.csv", b"text\ngood\nbad, very bad\n"), "Line 3 has more columns"),
+        (("t.csv", b'id,text\n1,"Great" he said\n2,two\n'), "cannot be read"),
+        (("t.csv", b'id,text\n1,"Unclosed\n2,two\n'), "cannot be read"),
         (("t.csv", b"a,b\n1,2\n"), "no column “text”"),
         (("t.csv", bytes(range(256)) * 8), "not text in UTF-8"),
         (("t.csv", b"text\n\0\n"), "binary"),
@@ -294,7 +296,9 @@ def test_a_browser_that_comes_back_stays_known(client: Client, version: Any, mon
     assert name not in client.post(RUN, inputs(), headers=HTMX).cookies, "once a day is enough"
     tomorrow = timezone.now() + timedelta(days=1)
     monkeypatch.setattr(timezone, "now", lambda: tomorrow)
-    assert client.post(RUN, inputs(), headers=HTMX).cookies[name]["max-age"] == django_settings.SESSION_COOKIE_AGE
+    assert client.get("/history/").cookies[name]["max-age"] == django_settings.SESSION_COOKIE_AGE
+    assert name not in client.post(RUN, inputs(), headers=HTMX).cookies
+    assert name not in Client().get("/history/").cookies, "who sent nothing gets none"
 
 
 def test_the_list_says_what_each_box_selects(client: Client, version: Any) -> None:

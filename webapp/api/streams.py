@@ -76,14 +76,14 @@ async def follow_jobs(
     *,
     last: str = "",
     known: dict[str, dict[str, Any]] | None = None,
-    longest_s: float = LONGEST_S,
+    longest_s: float | None = None,
 ) -> AsyncIterator[str]:
     """Events of some jobs until all are over: `state` as it changes, `delta` and `progress` as they come, `done`.
 
     `known` are parts of answers, by job and place, that are told first. The rows are looked at once a second and when
     an event says that they changed; where Redis is silent, what grows is told from the rows.
     """
-    end, look, ping = time.monotonic() + longest_s, 0.0, time.monotonic() + PING_S
+    end, look, ping = time.monotonic() + (LONGEST_S if longest_s is None else longest_s), 0.0, time.monotonic() + PING_S
     open_jobs = {str(pk) for pk in jobs}
     told: dict[str, dict[str, Any]] = {}
     parts = dict(known or {})

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, OperationalError
+from django.db.models import Q
 
 from mlcore import task as tasks
 from mlcore.errors import NEUTRAL, BundleError, InvalidInput
@@ -131,7 +131,9 @@ def _compare(operation: Operation, loaded: Loaded) -> Steps:
     assert operation.other is not None
     rows = list(read_labelled(operation) if operation.file else _answered(operation))
     if not rows:
-        raise InvalidInput("file", "There is nothing to compare: the file was deleted, or no job was answered yet.")
+        raise InvalidInput(
+            "file", "There is nothing to compare: the file was deleted, or no job was answered yet, documents aside."
+        )
     first = yield from _ask(loaded.get(_version(operation)), rows, 0, 2 * len(rows))
     second = yield from _ask(loaded.get(operation.other), rows, len(rows), 2 * len(rows))
     result = _difference(spec, rows, [a.headline for a in second], first)
@@ -154,7 +156,10 @@ def _replay(operation: Operation, loaded: Loaded) -> Steps:
     spec = tasks.get(_version(operation).task)
     rows = list(_answered(operation))
     if not rows:
-        raise InvalidInput("number", "No job of this task and variant was answered yet, so there is nothing to replay.")
+        raise InvalidInput(
+            "number",
+            "No job of this task and variant was answered yet, documents aside, so there is nothing to replay.",
+        )
     answers = yield from _ask(loaded.get(_version(operation)), rows, 0, len(rows))
     result = _difference(spec, rows, [row.answered or "" for row in rows], answers)
     then = [row.seconds for row in rows if row.seconds is not None]
@@ -224,9 +229,10 @@ def _answered(operation: Operation) -> Iterator[Row]:
     jobs = Job.objects.filter(task=version.task, variant=version.variant, status=Status.SUCCEEDED).select_related(
         "content"
     )
-    document = tasks.get(version.task).document_input
-    texts = (job for job in jobs.order_by("-created_at").iterator(200) if not job.content.inputs.get(document))
-    for job in islice(texts, operation.number):
+    if document := tasks.get(version.task).document_input:
+        key = f"content__inputs__{document}"
+        jobs = jobs.filter(Q(**{key: None}) | Q(**{f"{key}__isnull": True}))
+    for job in jobs.order_by("-created_at")[: operation.number]:
         yield Row(job.content.inputs, job.content.options, None, job.answer, job.model_time_s)
 
 

@@ -72,15 +72,19 @@ def owner_of(request: HttpRequest) -> Owner:
     return Owner(session=request.session.get(_SESSION_KEY, ""), client=client)
 
 
-def owner_for_page(request: HttpRequest) -> Owner:
-    """Who is asking from a page: a visitor without a session gets one."""
+def owner_who_reads(request: HttpRequest) -> Owner:
+    """Who is asking for a page. Once a day the session is stored anew, with its cookie: who comes back stays known."""
     found, today = owner_of(request), timezone.now().toordinal()
-    if found.is_nobody:
-        request.session[_SESSION_KEY] = uuid.uuid4().hex
-        found = owner_of(request)
-    if found.session and request.session.get(_SEEN_KEY) != today:
-        request.session[_SEEN_KEY] = today  # what is stored goes with a new cookie: who comes back stays known
+    if not found.is_nobody and request.session.get(_SEEN_KEY) != today:
+        request.session[_SEEN_KEY] = today
     return found
+
+
+def owner_for_page(request: HttpRequest) -> Owner:
+    """Who is sending something from a page: a visitor without a session gets one."""
+    if owner_of(request).is_nobody:
+        request.session[_SESSION_KEY] = uuid.uuid4().hex
+    return owner_who_reads(request)
 
 
 def adopt_on_sign_in(*, request: HttpRequest, user: Any, **_: Any) -> None:

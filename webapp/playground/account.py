@@ -18,13 +18,13 @@ from mlcore import task as tasks
 from mlcore.errors import InvalidInput
 from webapp.jobs import keys, services
 from webapp.jobs.models import ApiKey, File, Job, Remembered
-from webapp.jobs.owners import owner_of
+from webapp.jobs.owners import owner_of, owner_who_reads
 from webapp.playground import reset
 from webapp.playground.lookup import posted
 
 
 def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpResponse:
-    owner = owner_of(request)
+    owner = owner_who_reads(request)
     remembered = [
         (tasks.get(row.task), tasks.get(row.task).options[row.option], row)
         for row in Remembered.objects.filter(owner.query)

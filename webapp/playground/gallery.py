@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from mlcore.tasks.image_tagging import NO_TAG
 from webapp.jobs import files, services
 from webapp.jobs.models import File, Job, Status
-from webapp.jobs.owners import Owner, owner_of
+from webapp.jobs.owners import Owner, owner_of, owner_who_reads
 from webapp.playground import forms
 from webapp.playground.photos import CAPTIONS, TAGS
 
@@ -28,7 +28,7 @@ _TAGGED_JOBS = 2_000  # jobs whose tags the filter lists
 @ensure_csrf_cookie
 def gallery(request: HttpRequest) -> HttpResponse:
     """The visitor's photos, newest first: by tag, by a word of the caption."""
-    owner = owner_of(request)
+    owner = owner_who_reads(request)
     words, tag = (request.GET.get(name, "").replace("\0", "")[:100].strip() for name in ("q", "tag"))
     found = File.objects.filter(owner.query, media="image", jobs__isnull=False)
     if words:

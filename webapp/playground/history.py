@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from mlcore import task as tasks
 from webapp.jobs import queries, services
 from webapp.jobs.models import Batch, File, Job, Status
-from webapp.jobs.owners import owner_of
+from webapp.jobs.owners import owner_of, owner_who_reads
 from webapp.playground import forms
 
 _PAGE = 30
@@ -24,7 +24,7 @@ _KINDS = {"job": Job, "batch": Batch, "photo": File}
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
     """Jobs and batches of the visitor, newest first."""
-    owner = owner_of(request)
+    owner = owner_who_reads(request)
     task, status = request.GET.get("task", ""), request.GET.get("status", "")
     words = request.GET.get("q", "").replace("\0", "")[:100]
     jobs = Job.objects.filter(owner.query, batch=None)

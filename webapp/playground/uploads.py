@@ -13,6 +13,7 @@ from mlcore.errors import InvalidInput
 
 MAX_BYTES = 5 << 20
 FIELD = "lines"
+_SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # between columns
 
 
 def read_texts(pasted: str, upload: UploadedFile[Any] | None, *, column: str) -> list[str]:
@@ -48,11 +49,13 @@ def _read_csv(text: str, column: str) -> list[str]:
     """The column's cells; the delimiter is the one that the first row has the column with, quotes are doubled ones."""
     found: list[str] = []
     try:
-        for delimiter in ",;\t":
-            rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        for delimiter in _SIGNS:
+            rows = csv.DictReader(
+                io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+            )
             names = [str(name) for name in rows.fieldnames or []]
             if column in names:
-                return [_cell(row, column, rows.line_num) for row in rows]
+                return [_cell(row, column, f"Line {rows.line_num}", delimiter) for row in rows]
             found = max(found, names, key=len)
     except csv.Error as error:
         raise InvalidInput(FIELD, f"The CSV cannot be read: {error}.") from error
@@ -60,9 +63,10 @@ def _read_csv(text: str, column: str) -> list[str]:
     raise InvalidInput(FIELD, f"The file has no column “{column}”. Its columns: {shown}.")
 
 
-def _cell(row: dict[Any, Any], column: str, line: int) -> str:
+def _cell(row: dict[Any, Any], column: str, line: str, delimiter: str) -> str:
     if any(row.get(None) or []):  # what stands behind the last column would be lost, and mostly it is half a text
         raise InvalidInput(
-            FIELD, f"Line {line} has more columns than the first. Put double quotes around a text with commas in it."
+            FIELD,
+            f"{line} has more columns than the first. Put double quotes around a text with {_SIGNS[delimiter]} in it.",
         )
     return row[column] or ""

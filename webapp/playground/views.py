@@ -19,7 +19,7 @@ from mlcore.media import document
 from mlcore.media.photo_task import PhotoTask
 from webapp.jobs import feedback, files, intake, services, submission
 from webapp.jobs.models import File, Job
-from webapp.jobs.owners import owner_for_page, owner_of
+from webapp.jobs.owners import owner_for_page, owner_of, owner_who_reads
 from webapp.playground import forms, lookup, panels, photos, uploads
 from webapp.playground.lookup import posted
 from webapp.registry.services import ModelUnavailable, active, installed_tasks
@@ -74,7 +74,7 @@ def task_page(request: HttpRequest, page: str) -> HttpResponse:
     if spec.page == PhotoTask.page:
         query = request.META.get("QUERY_STRING", "")
         return redirect(reverse("drop-photos") + (f"?{query}" if query else ""))
-    remembered = feedback.remembered(spec, owner=owner_of(request))
+    remembered = feedback.remembered(spec, owner=owner_who_reads(request))
     return _page(request, spec, form=forms.bound(spec, options=remembered))
 
 
