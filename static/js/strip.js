@@ -47,10 +47,6 @@ function open(box) {
     });
     cell.addEventListener("click", () => { if (!getSelection().toString()) { move(index); pin(cell); } });
   });
-  box.addEventListener("pointerleave", () => { if (!pinned && !box.contains(document.activeElement)) show(null); });
-  box.addEventListener("focusout", ({ relatedTarget }) => {
-    if (!pinned && !box.contains(relatedTarget) && !box.matches(":hover")) show(null);
-  });
   box.addEventListener("keydown", (event) => {
     const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
     if (!event.target.classList.contains("cell")) return;

@@ -157,6 +157,13 @@ document.addEventListener("strip:show", (event) => {
   if (word) paint(canvas, word.attention);
 });
 
+// Who points elsewhere sees the photo as it is; what is pinned or has the focus stays.
+document.addEventListener("pointerout", ({ target, relatedTarget }) => {
+  const card = target.closest("[data-words]");
+  if (!card || card.contains(relatedTarget) || card.querySelector(".cell.pinned, .cell:focus")) return;
+  card.querySelector("canvas")?.classList.remove("on");
+});
+
 // Another caption takes the place of the first in what is copied and in the alt text.
 document.addEventListener("click", (event) => {
   const choice = event.target.closest("[data-choice]");
