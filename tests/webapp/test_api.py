@@ -328,6 +328,11 @@ def test_a_private_server_asks_to_sign_in(client: Client, settings: Any) -> None
     assert client.get("/healthz/live").status_code == 200
 
 
+def test_the_page_of_a_private_servers_api_leads_people_to_the_door(client: Client, settings: Any) -> None:
+    settings.ACCESS = "signed-in"
+    assert client.get("/api/v1/docs")["Location"] == "/accounts/login/?next=%2Fapi%2Fv1%2Fdocs"
+
+
 def test_no_nul_reaches_the_database(post_json: Post, client: Client) -> None:
     """PostgreSQL takes none: a text with one would be a failure of ours."""
     for variant in ("e\0", "\ud800"):

@@ -308,6 +308,13 @@ def test_a_window_is_answered_in_steps(version: ModelVersion, slow: Server, monk
     assert len(told) == 4
 
 
+def test_each_row_that_is_read_is_a_step(version: ModelVersion, slow: Server) -> None:
+    """Sixteen documents take longer to be read than a step may."""
+    steps = list(slow.loaded.load(version).stepwise([{"text": ""}] * 5))
+    assert steps[:-1] == [[]] * 4
+    assert len(steps[-1]) == 5
+
+
 def test_only_staged_versions_are_uninstalled(version: ModelVersion, second: ModelVersion) -> None:
     assert not registry.uninstall(version)
     assert registry.uninstall(second)
